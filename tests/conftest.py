@@ -1,0 +1,54 @@
+"""Tiny random models that all tests share; fp32, one thread of work each."""
+
+import dataclasses
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from vlm.chat import Chat, Tokenizer
+from vlm.config import PRESETS
+from vlm.data.tokenizer import train_tokenizer
+from vlm.model import VisionLanguageModel
+
+WORDS = ["How many red circles are there?", "Is there a blue square?", "Describe the picture.", "a large green star"]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def chat() -> Chat:
+    return Chat(Tokenizer(train_tokenizer(WORDS * 4, 300)))
+
+
+def tiny_config(tile_padding: str = "reference", **decoder):
+    """The debug preset, its gates open so that pictures matter."""
+    debug = PRESETS["debug"]
+    return dataclasses.replace(
+        debug,
+        encoder=dataclasses.replace(debug.encoder, tile_padding=tile_padding, gate_init=0.5),
+        decoder=dataclasses.replace(debug.decoder, **{"gate_init": 0.7, **decoder}),
+    )
+
+
+def tiny_model(config=None) -> VisionLanguageModel:
+    """A random model with every parameter different from its start, norms and tile embeddings included."""
+    generator = torch.Generator().manual_seed(1)
+    model = VisionLanguageModel(config or tiny_config()).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name or "gate" in name and p.numel() == 1:
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+            else:
+                p.copy_(torch.randn(p.shape, generator=generator) * (0.5 if p.ndim < 2 else p.shape[-1] ** -0.5))
+    return model
+
+
+@pytest.fixture(scope="session")
+def model() -> VisionLanguageModel:
+    return tiny_model()

@@ -1,0 +1,24 @@
+"""Vision-language models that see through gated cross-attention.
+
+    import vlm
+    m = vlm.load()
+    m.caption("picture.png")
+    m.answer("picture.png", "How many red circles are there?")
+
+`import vlm` is cheap: torch is imported when a name is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlm.api import VLM, Result, load
+
+__version__ = "0.1.0"
+__all__ = ["VLM", "Result", "__version__", "load"]
+
+
+def __getattr__(name: str):
+    if name in ("VLM", "Result", "load"):
+        return getattr(import_module("vlm.api"), name)
+    raise AttributeError(f"module 'vlm' has no attribute {name!r}")

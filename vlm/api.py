@@ -1,0 +1,226 @@
+"""What users call: load a model, caption pictures, ask about them, chat.
+
+One picture in, one result out; a list in, a list out, in order. A bad picture in a list becomes an error result in its
+place. A result is a string that also carries how it came about.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlm.chat import Chat, Prompt
+from vlm.engine import Engine, Picture, Sampling
+from vlm.image import ImageError, open_image, preprocess
+from vlm.model import VisionLanguageModel
+
+SHIPPED = Path(__file__).parent / "weights"
+CAPTION_REQUEST = "Describe the picture."
+
+
+class Result(str):
+    """Generated text with its circumstances.
+
+    Attributes:
+        finish_reason: "stop", "length" or "error".
+        prompt_tokens, completion_tokens: counts; the end-of-turn token counts.
+        seconds: time of the call that made it, shared by its batch.
+        logprob: mean log-probability of the tokens, None where there are none.
+        error: what went wrong with this item, None where nothing did.
+    """
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    logprob: float | None
+    error: str | None
+
+    def __new__(
+        cls, text: str, *, finish_reason: str = "stop", prompt_tokens: int = 0, completion_tokens: int = 0,
+        seconds: float = 0.0, logprob: float | None = None, error: str | None = None,
+    ):  # fmt: skip
+        self = super().__new__(cls, text)
+        self.finish_reason, self.error = finish_reason, error
+        self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
+        self.seconds, self.logprob = seconds, logprob
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data, for JSON."""
+        return {"text": str(self), **vars(self)}
+
+
+class VLM:
+    """A model ready to be used; make one with `vlm.load()`."""
+
+    def __init__(self, model: VisionLanguageModel, chat: Chat, generation: dict | None = None, source: str = ""):
+        self.model, self.chat_format = model, chat
+        self.generation, self.source = generation or {}, source
+        self.engine = Engine(model, stop_ids=chat.stop_ids, pad_id=chat.pad_id)
+
+    def caption(self, image: Any, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> Result | list[Result]:
+        """Describe a picture, or each of a list of pictures.
+
+        Args:
+            image: a PIL image, path, bytes, uint8 array (H, W, 3), CHW tensor or data URL, or a list of those.
+            max_new_tokens, **sampling: see `vlm.engine.Sampling`.
+        """
+        return self.answer(image, CAPTION_REQUEST, max_new_tokens=max_new_tokens, batch_size=batch_size, **sampling)
+
+    def answer(
+        self, image: Any, question: str | list[str], *, max_new_tokens: int = 48, batch_size: int = 16, **sampling
+    ) -> Result | list[Result]:
+        """Answer a question about a picture, or one question per picture for lists (a single question serves all).
+
+        Raises:
+            ValueError: an empty question, lists of different lengths, or (for a single picture) a picture that cannot be read.
+        """
+        single = not isinstance(image, list) and isinstance(question, str)
+        count = len(image) if isinstance(image, list) else 1 if single else len(question)
+        images = image if isinstance(image, list) else [image] * count
+        questions = [question] * count if isinstance(question, str) else question
+        if len(images) != len(questions):
+            raise ValueError(f"found {len(images)} pictures and {len(questions)} questions; give one question per picture")
+        for text in questions:
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError("the question is empty; ask something like 'How many circles are there?'")
+        conversations = [
+            [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": q}]}]
+            for i, q in zip(images, questions, strict=True)
+        ]
+        results = self._run(conversations, self._sampling(max_new_tokens, greedy=True, **sampling), batch_size)
+        if single and results[0].error:
+            raise ImageError(results[0].error)
+        return results[0] if single else results
+
+    def chat(self, messages: list[dict], *, stream: bool = False, max_new_tokens: int = 256, **sampling) -> Iterator[str] | Result:
+        """Go on with a conversation in OpenAI's message form.
+
+        With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory.
+        """
+        chosen = self._sampling(max_new_tokens, **sampling)
+        prompt, pictures = self._prepare(messages, {})
+        self.engine.check(prompt)
+        if stream:
+            return self._stream(prompt, pictures, chosen)
+        start = time.monotonic()
+        steps = self.engine.generate([prompt], [pictures], chosen)[0]
+        return self._result(prompt, steps, time.monotonic() - start)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, size and config as plain data."""
+        from vlm.config import to_dict
+
+        parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in self.model.named_children()}
+        return {
+            "source": self.source,
+            "parameters": sum(parameters.values()),
+            "parts": parameters,
+            "device": str(self.engine.device),
+            "dtype": str(self.engine.dtype).removeprefix("torch."),
+            "config": to_dict(self.model.config),
+        }
+
+    def save(self, path: str | Path, layout: str = "native") -> None:
+        """Write the model folder; layout "native" is ours, "hub" is what transformers loads."""
+        from vlm.checkpoints import Checkpoint, save_checkpoint
+
+        parts = Checkpoint(
+            config=self.model.config, model=self.model, chat=self.chat_format, generation=self.generation, source=self.source
+        )
+        save_checkpoint(parts, path, layout=layout)
+
+    def _sampling(self, max_new_tokens: int, greedy: bool = False, **options) -> Sampling:
+        """The caller's options over the checkpoint's own; short answers are greedy unless asked otherwise."""
+        known = {k: self.generation[k] for k in ("temperature", "top_p", "top_k") if k in self.generation and not greedy}
+        if unknown := set(options) - {"temperature", "top_p", "top_k", "seed"}:
+            raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected temperature, top_p, top_k or seed")
+        return Sampling(max_new_tokens=max_new_tokens, **{**known, **options})
+
+    def _prepare(self, messages: list[dict], seen: dict[int, Picture]) -> tuple[Prompt, list[Picture]]:
+        """Lay out one conversation and open its pictures; `seen` holds pictures of this call by identity."""
+        prompt = self.chat_format.encode(messages)
+        pictures = []
+        for source in prompt.images:
+            if id(source) not in seen:
+                seen[id(source)] = preprocess(open_image(source), self.model.config.image)
+            pictures.append(seen[id(source)])
+        return prompt, pictures
+
+    def _run(self, conversations: list[list[dict]], sampling: Sampling, batch_size: int) -> list[Result]:
+        """All conversations in batches; what cannot be read gets an error result in its place."""
+        results: list[Result | None] = [None] * len(conversations)
+        for first in range(0, len(conversations), batch_size):
+            seen: dict[int, Picture] = {}
+            good, start = [], time.monotonic()
+            for i in range(first, min(first + batch_size, len(conversations))):
+                try:
+                    prepared = self._prepare(conversations[i], seen)
+                    self.engine.check(prepared[0])
+                    good.append((i, *prepared))
+                except ImageError as error:
+                    results[i] = Result("", finish_reason="error", error=str(error))
+            if good:
+                _, prompts, pictures = zip(*good, strict=True)
+                rows = self.engine.generate(list(prompts), list(pictures), sampling)
+                for (i, prompt, _), steps in zip(good, rows, strict=True):
+                    results[i] = self._result(prompt, steps, time.monotonic() - start)
+        return [r for r in results if r is not None]
+
+    def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Iterator[str]:
+        """Text as it grows; bytes that are not yet a whole character are held back."""
+        ids, said = [], ""
+        steps = self.engine.steps([prompt], [pictures], sampling)
+        try:
+            for step in steps:
+                if step.finish != "stop":
+                    ids.append(step.token)
+                text = self.chat_format.tokenizer.decode(ids)
+                if text.endswith("\ufffd") and not step.finish:
+                    continue
+                if len(text) > len(said):
+                    yield text[len(said) :]
+                    said = text
+        finally:
+            steps.close()
+
+    def _result(self, prompt: Prompt, steps: list, seconds: float) -> Result:
+        ids = [s.token for s in steps if s.finish != "stop"]
+        return Result(
+            self.chat_format.tokenizer.decode(ids).strip(),
+            finish_reason=steps[-1].finish,
+            prompt_tokens=len(prompt.tokens),
+            completion_tokens=len(steps),
+            seconds=round(seconds, 4),
+            logprob=sum(s.logprob for s in steps) / len(steps),
+        )
+
+
+def load(
+    name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
+    revision: str | None = None, token: str | None = None,
+) -> VLM:  # fmt: skip
+    """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
+
+    Args:
+        name_or_path: None for the model that comes with the package.
+        device: "auto" takes a GPU where there is one.
+        dtype: "auto" is bfloat16 on a GPU and, for small models, float32 on a CPU.
+
+    Raises:
+        ValueError: what is wrong with the folder, the file or the tensor, in one line.
+    """
+    from vlm.checkpoints import load_checkpoint
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    source = SHIPPED if name_or_path is None else name_or_path
+    if name_or_path is None and dtype == "auto":
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    loaded = load_checkpoint(source, device=device, dtype=dtype, revision=revision, token=token)
+    loaded.model.eval()
+    return VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")

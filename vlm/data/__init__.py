@@ -1,0 +1,1 @@
+"""Training data: the procedural worlds, shards, mixtures and packing."""

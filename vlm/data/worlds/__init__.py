@@ -1,0 +1,50 @@
+"""Procedural worlds: pictures drawn from a seed, with captions and questions whose answers are known.
+
+- `sample(index, seed=...)` is a pure function of its arguments: any worker can draw any sample, in any order, and a
+  run is resumed or repeated by its seed alone. The split is part of the seed, so splits never meet.
+- WORLDS is the table of worlds, each a function of a random generator; WHAT, COLORS and SIZES are the closed label
+  vocabularies over all of them, index 0 being "nothing here" or "not said".
+- A curriculum is the `families` argument: ("exist", "attribute") first, everything later.
+"""
+
+import random
+
+from vlm.data.sample import Sample
+from vlm.data.worlds import draw
+from vlm.data.worlds.emoji import emoji
+from vlm.data.worlds.emoji_names import CODES
+from vlm.data.worlds.nlvr import nlvr
+from vlm.data.worlds.scenes import scenes
+from vlm.data.worlds.shapes import shapes
+from vlm.data.worlds.text import LETTERS, text
+
+WORLDS = {"scenes": scenes, "shapes": shapes, "nlvr": nlvr, "emoji": emoji, "text": text}
+SPLITS = ("train", "val", "test", "test-combos")
+
+WHAT = ("nothing", *draw.SHAPES, *(f"char:{c}" for c in LETTERS), *(f"emoji:{name}" for name in CODES))
+COLORS = ("", *draw.PAINT)
+SIZES = ("", "small", "medium", "large")
+
+
+def sample(
+    index: int,
+    *,
+    seed: int,
+    mixture: dict[str, float],
+    size: int = 96,
+    split: str = "train",
+    n_questions: int = 8,
+    families: tuple[str, ...] | None = None,
+    emoji_path=None,
+) -> Sample:
+    """Sample number `index` of an endless stream; `mixture` maps a world's name to its share."""
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}; choose from {', '.join(SPLITS)}")
+    names = sorted(mixture)
+    unknown = [n for n in names if n not in WORLDS]
+    if unknown or not names:
+        raise ValueError(f"no world {', '.join(unknown) or '(empty mixture)'}; choose from {', '.join(WORLDS)}")
+    rng = random.Random(f"{split}/{seed}/{index}")
+    name = names[0] if len(names) == 1 else rng.choices(names, [mixture[n] for n in names])[0]
+    options = {"emoji_path": emoji_path} if name == "emoji" else {}
+    return WORLDS[name](rng, size=size, split=split, n_questions=n_questions, families=families, **options)

@@ -1,0 +1,387 @@
+"""Statements about the three boxes of the NLVR world, and whether they are true.
+
+- A statement is drawn until its truth is the one wanted, so both answers are equally frequent for every kind of
+  statement. What is not clear in the picture (a hair's breadth higher) is not stated.
+- The published sentences (Suhr et al. 2017) are human-written and serve evaluation; all wording here is our own.
+"""
+
+import random
+
+from vlm.data.sample import Question
+from vlm.data.worlds.language import NUMBERS, Phrasings, article, noun, phrasings, pick, sentence
+from vlm.data.worlds.refer import Look
+
+PAINT = {"black": (0, 0, 0), "yellow": (255, 255, 0), "blue": (0, 153, 255)}
+COLORS = tuple(PAINT)
+SHAPES = ("circle", "square", "triangle")
+SIDE = {"small": 10, "medium": 20, "large": 30}
+SIDES = ("left", "right", "top", "bottom")
+BOX = 100
+BOXES = ("left", "middle", "right")
+CLEAR = 8  # pixels of height between centres for "above"
+
+Item = tuple[str, str, str, int, int]  # size, colour, shape, x, y within the box
+
+# {x} "black item", {ax}, {xs}; {kx} "one black item" or "3 black items"; {are}; {c} a colour; {where}
+PHRASINGS: Phrasings = {
+    "bare": (("{s}", "Is it true that: {s}", "True or false: {s}"), ("Correct? {s}", "Does this hold: {s}")),
+    "some": (("There is {ax}.", "One of the boxes contains {ax}."), ("At least one {x} can be seen.",)),
+    "both": (
+        ("There is a box with {ax} and {ay}.", "{Ax} and {ay} are in the same box."),
+        ("Some box holds both {ax} and {ay}.",),
+    ),
+    "none": (("No box has {ax}.", "There is no {x}."), ("Not a single {x} can be seen.",)),
+    "lacks": (("There is a box without {ax}.", "One box has no {x}."), ("Some box holds no {x}.",)),
+    "total": (("There {are} exactly {kx}.", "In total there {are} {kx}."), ("The picture holds exactly {kx}.",)),
+    "at least": (("There {are} at least {kx}.",), ("No fewer than {kx} can be seen.",)),
+    "in a box": (
+        ("There is a box with exactly {kx}.", "One of the boxes has exactly {kx}."),
+        ("Some box holds exactly {kx}.",),
+    ),
+    "boxes with": (
+        ("Exactly {kb} {ax}.", "There {areb} exactly {kbox} with {ax}."),
+        ("{Ax} can be seen in exactly {kbox}.",),
+    ),
+    "two colors": (
+        ("There is a box with {kx} of {c} and {e} color.", "There is a box with {kx}, some {c} and some {e}."),
+        ("Some box holds {kx} colored {c} or {e}, both used.",),
+    ),
+    "all are": (("All {xs} are {c}.", "Every {x} is {c}."), ("Each {x} is {c}.",)),
+    "every box": (("Every box has {ax}.", "All three boxes contain {ax}."), ("Each box holds {ax}.",)),
+    "box of one color": (
+        ("There is a box with only {c} items.", "All items in one box are {c}."),
+        ("Some box holds nothing but {c} items.",),
+    ),
+    "n colors": (("There is a box with items of {k} different colors.",), ("Some box shows {k} different colors.",)),
+    "one shape": (
+        ("There is a box where all items have the same shape.",),
+        ("Some box holds a single kind of shape.",),
+    ),
+    "more": (("There are more {xs} than {ys}.", "There are fewer {ys} than {xs}."), ("The {xs} outnumber the {ys}.",)),
+    "box with more": (("There is a box with more {xs} than {ys}.",), ("In some box the {xs} outnumber the {ys}.",)),
+    "same number": (
+        ("At least two boxes have the same number of items.",),
+        ("Some two boxes hold equally many items.",),
+    ),
+    "above": (
+        ("There is {ax} above {ay} in the same box.", "In one box {ax} is above {ay}."),
+        ("Some box holds {ax} higher than {ay}.",),
+    ),
+    "touching": (
+        ("There is {ax} touching {where}.", "{Ax} touches {where}.", "At least one {x} is touching {where}."),
+        ("Some {x} is in contact with {where}.",),
+    ),
+    "n touching": (("There {are} exactly {kx} touching {where}.",), ("Exactly {kx} {are} in contact with {where}.",)),
+    "box n": (("The {box} box has {kx}.", "There {are} {kx} in the {box} box."), ("The {box} box holds {kx}.",)),
+    "end": (
+        ("There is a tower with {ac} block at the {end}.", "One tower has {ac} block at its {end}."),
+        ("Some tower has its {end} block in {c}.",),
+    ),
+    "n ends": (("There {are} {kt} with {ac} block at the {end}.",), ("Exactly {kt} {have} {ac} block at the {end}.",)),
+    "over": (
+        ("There is a tower with {ac} block directly over {ae} block.", "{Ac} block is on top of {ae} block."),
+        ("Some tower has {ac} block resting on {ae} block.",),
+    ),
+    "height": (
+        ("There is a tower with exactly {kx}.", "One of the towers has exactly {kx}."),
+        ("Some tower is made with exactly {kx}.",),
+    ),
+    "n height": (("There {are} exactly {kt} with {n} blocks.",), ("Exactly {kt} {have} {n} blocks.",)),
+    "tower of one color": (
+        ("There is a tower with only {c} blocks.", "All blocks of one tower are {c}."),
+        ("Some tower is entirely {c}.",),
+    ),
+    "every tower": (("All towers have {ax}.", "Every tower has {ax}."), ("Each tower includes {ax}.",)),
+    "same ends": (
+        ("There is a tower with the same color at top and base.",),
+        ("Some tower ends alike in color at top and base.",),
+    ),
+    "tower colors": (("There is a tower with {k} different colors.",), ("Some tower shows {k} different colors.",)),
+    "same height": (("At least two towers have the same height.",), ("Some two towers are equally tall.",)),
+    "box end": (
+        ("The tower in the {box} box has {ac} block at the {end}.",),
+        ("In the {box} box the {end} block is {c}.",),
+    ),
+    "tallest": (
+        ("The tallest tower has {ac} block at the {end}.",),
+        ("The highest tower has its {end} block in {c}.",),
+    ),
+}
+
+
+class Judge:
+    """Draws statements about three boxes. Each method below returns (truth, words), or None where it is not clear."""
+
+    def __init__(self, boxes: list[list[Item]], towers: bool, rng: random.Random, split: str):
+        self.boxes, self.towers, self.rng, self.split = boxes, towers, rng, split
+        self.items = [item for box in boxes for item in box]
+
+    def look(self) -> Look:
+        """A description: mostly of an item that is there, sometimes of any kind; never telling nothing."""
+        rng = self.rng
+        size, color, shape = pick(rng, self.items)[:3]
+        if rng.random() < 0.35:
+            color, shape = pick(rng, COLORS), pick(rng, SHAPES)
+        if self.towers:
+            return ("", color, "block")
+        u = rng.random()
+        if u < 0.12:
+            return (size, color, shape)
+        return ("", color, shape) if u < 0.6 else ("", color, "") if u < 0.8 else ("", "", shape)
+
+    def fits(self, look: Look, items: list[Item]) -> int:
+        """How many of the items a description fits."""
+        z, c, s = look
+        if self.towers:
+            s = ""
+        return sum((not z or i[0] == z) and (not c or i[1] == c) and (not s or i[2] == s) for i in items)
+
+    def near(self, k: int, least: int = 1) -> int:
+        """The number itself or one beside it."""
+        return max(k + pick(self.rng, (-1, 0, 0, 1)), least)
+
+    def pair(self) -> tuple[Look, Look] | None:
+        """Two different descriptions of the same form, of which neither includes the other."""
+        x, y = self.look(), self.look()
+        same_form = [bool(p) for p in x] == [bool(p) for p in y]
+        return (x, y) if x != y and same_form else None
+
+    def some(self):
+        x = self.look()
+        return self.fits(x, self.items) > 0, {"x": x}
+
+    def none(self):
+        x = self.look()
+        return self.fits(x, self.items) == 0, {"x": x}
+
+    def both(self):
+        found = self.pair()
+        if not found:
+            return None
+        x, y = found
+        return any(self.fits(x, b) and self.fits(y, b) for b in self.boxes), {"x": x, "y": y}
+
+    def lacks(self):
+        x = self.look()
+        return any(not self.fits(x, b) for b in self.boxes), {"x": x}
+
+    def total(self):
+        x = self.look()
+        n = self.fits(x, self.items)
+        k = self.near(n)
+        return n == k, {"x": x, "k": k}
+
+    def at_least(self):
+        x = self.look()
+        n = self.fits(x, self.items)
+        k = self.near(n + pick(self.rng, (0, 1)), 2)
+        return n >= k, {"x": x, "k": k}
+
+    def in_a_box(self):
+        x = ("", "", "") if self.rng.random() < 0.3 and not self.towers else self.look()
+        k = self.near(self.fits(x, pick(self.rng, self.boxes)))
+        return any(self.fits(x, b) == k for b in self.boxes), {"x": x, "k": k}
+
+    def boxes_with(self):
+        x = self.look()
+        k = pick(self.rng, (1, 2, 3))
+        return sum(self.fits(x, b) > 0 for b in self.boxes) == k, {"x": x, "kb": k}
+
+    def two_colors(self):
+        c, e = self.rng.sample(COLORS, 2)
+        k = max(len(pick(self.rng, self.boxes)), 2)
+        truth = any(len(b) == k and {i[1] for i in b} == {c, e} for b in self.boxes)
+        return truth, {"x": ("", "", ""), "k": k, "c": c, "e": e}
+
+    def all_are(self):
+        shape, c = pick(self.rng, SHAPES), pick(self.rng, COLORS)
+        colors = {i[1] for i in self.items if i[2] == shape}
+        return (colors == {c}, {"x": ("", "", shape), "c": c}) if colors else None
+
+    def every_box(self):
+        x = self.look()
+        return all(self.fits(x, b) for b in self.boxes), {"x": x}
+
+    def one_color(self):
+        c = pick(self.rng, COLORS)
+        return any({i[1] for i in b} == {c} for b in self.boxes), {"c": c}
+
+    def n_colors(self):
+        k = pick(self.rng, (2, 3))
+        return any(len({i[1] for i in b}) == k for b in self.boxes), {"k": k}
+
+    def one_shape(self):
+        if any(len(b) == 1 for b in self.boxes):
+            return None
+        return any(len({i[2] for i in b}) == 1 for b in self.boxes), {}
+
+    def more(self):
+        found = self.pair()
+        if not found:
+            return None
+        x, y = found
+        return self.fits(x, self.items) > self.fits(y, self.items), {"x": x, "y": y}
+
+    def box_with_more(self):
+        found = self.pair()
+        if not found:
+            return None
+        x, y = found
+        return any(self.fits(x, b) > self.fits(y, b) for b in self.boxes), {"x": x, "y": y}
+
+    def same_number(self):
+        return len({len(b) for b in self.boxes}) < 3, {}
+
+    def above(self):
+        found = self.pair()
+        if not found:
+            return None
+        x, y = found
+        best = -BOX
+        for box in self.boxes:
+            tops = [i[4] + SIDE[i[0]] / 2 for i in box if self.fits(x, [i])]
+            lows = [i[4] + SIDE[i[0]] / 2 for i in box if self.fits(y, [i])]
+            if tops and lows:
+                best = max(best, max(lows) - min(tops))
+        return (best > 0, {"x": x, "y": y}) if best >= CLEAR or best < 0 else None
+
+    def _touching(self) -> tuple[Look, list[int], str]:
+        """A description, how many such items touch, and the wall meant."""
+        x, side = self.look(), pick(self.rng, (*SIDES, "", "", ""))
+        walls = [[i for i in b if touches(i, side)] for b in self.boxes]
+        where = f"the {side} edge" if side else pick(self.rng, ("the edge", "a wall", "the wall"))
+        if side == "bottom" and self.rng.random() < 0.5:
+            where = "the base"
+        return x, [self.fits(x, b) for b in walls], where
+
+    def touching(self):
+        x, counts, where = self._touching()
+        return sum(counts) > 0, {"x": x, "where": where}
+
+    def n_touching(self):
+        x, counts, where = self._touching()
+        k = self.near(sum(counts))
+        return sum(counts) == k, {"x": x, "k": k, "where": where}
+
+    def box_n(self):
+        b = pick(self.rng, (0, 1, 2))
+        x = ("", "", "") if self.rng.random() < 0.3 and not self.towers else self.look()
+        n = self.fits(x, self.boxes[b])
+        k = self.near(n)
+        return n == k, {"x": x, "k": k, "box": BOXES[b]}
+
+    def _end(self) -> tuple[str, str, list[bool]]:
+        """A colour, an end, and for each tower whether that end has that colour; boxes list towers from the base."""
+        c, end = pick(self.rng, COLORS), pick(self.rng, ("top", "base"))
+        return c, end, [b[-1 if end == "top" else 0][1] == c for b in self.boxes]
+
+    def end(self):
+        c, end, hits = self._end()
+        return any(hits), {"c": c, "end": end}
+
+    def n_ends(self):
+        c, end, hits = self._end()
+        k = pick(self.rng, (1, 2, 2, 3))
+        return sum(hits) == k, {"c": c, "end": end, "kt": k}
+
+    def box_end(self):
+        c, end, hits = self._end()
+        b = pick(self.rng, (0, 1, 2))
+        return hits[b], {"c": c, "end": end, "box": BOXES[b]}
+
+    def tallest(self):
+        c, end, hits = self._end()
+        heights = [len(b) for b in self.boxes]
+        best = max(heights)
+        return (hits[heights.index(best)], {"c": c, "end": end}) if heights.count(best) == 1 else None
+
+    def over(self):
+        c, e = pick(self.rng, COLORS), pick(self.rng, COLORS)
+        return any(b[i + 1][1] == c and b[i][1] == e for b in self.boxes for i in range(len(b) - 1)), {"c": c, "e": e}
+
+    def height(self):
+        k = pick(self.rng, (1, 2, 3, 4))
+        return any(len(b) == k for b in self.boxes), {"x": ("", "", "block"), "k": k}
+
+    def n_height(self):
+        n, k = pick(self.rng, (2, 3, 4)), pick(self.rng, (1, 2, 3))
+        return sum(len(b) == n for b in self.boxes) == k, {"n": n, "kt": k}
+
+    def same_ends(self):
+        if any(len(b) == 1 for b in self.boxes):
+            return None
+        return any(b[0][1] == b[-1][1] for b in self.boxes), {}
+
+    def statement(self, key: str, method, truth: bool, tries: int = 16) -> str | None:
+        """The sentence of one kind with the wanted truth, or None where none was met."""
+        for _ in range(tries):
+            found = method(self)
+            if found and found[0] == truth:
+                return self.say(key, **found[1])
+        return None
+
+    def say(self, key: str, x: Look = ("", "", ""), y: Look = ("", "", ""), k: int = 0, kb: int = 0, kt: int = 0,
+            c: str = "", e: str = "", **words) -> str:  # fmt: skip
+        """Fill the slots that PHRASINGS names."""
+        rng = self.rng
+        generic = pick(rng, ("item", "object", "shape"))
+        (x0, x1, x2), (_, y1, y2) = noun(x, generic), noun(y, generic)
+        number = NUMBERS[k] if k == 1 or (k <= 6 and rng.random() < 0.5) else str(k)
+        one = k == 1 or kb == 1 or kt == 1
+        boxes = f"{NUMBERS[kb]} {'box' if kb == 1 else 'boxes'}"
+        return pick(rng, phrasings(PHRASINGS, key, self.split)).format(
+            x=x0, ax=x1, Ax=sentence(x1), xs=x2, ay=y1, ys=y2, k=number, kx=f"{number} {x0 if k == 1 else x2}",
+            kb=f"{boxes} {'has' if kb == 1 else 'have'}", kbox=boxes, areb="is" if kb == 1 else "are",
+            kt=f"{NUMBERS[kt]} {'tower' if kt == 1 else 'towers'}", are="is" if one else "are",
+            have="has" if one else "have", c=c, ac=c and article(c), Ac=c and sentence(article(c)),
+            e=e, ae=e and article(e), **words,
+        )  # fmt: skip
+
+    def question(self, family: str) -> Question | None:
+        """A statement of a family as a question; its truth is drawn first."""
+        rng = self.rng
+        truth = rng.random() < 0.5
+        for _ in range(3):  # the truth stays: else the answer that is harder to meet would be the rarer one
+            key, method = pick(rng, (TOWERS if self.towers else SCATTER)[family])
+            text = self.statement(key, method, truth)
+            if text:
+                break
+        else:
+            return None
+        forms = phrasings(PHRASINGS, "bare", self.split)
+        form = pick(rng, forms) if text.count(" ") < 10 else forms[0]
+        answers = ("false", "true") if form.startswith("True or false") else ("no", "yes")
+        return Question(text=form.format(s=text), answer=answers[truth], family=family)
+
+
+def touches(item: Item, side: str) -> bool:
+    """Whether an item touches a side of its box, or any side for ""."""
+    low, high = item[3:], [v + SIDE[item[0]] for v in item[3:]]
+    hits = {"left": low[0] == 0, "right": high[0] == BOX, "top": low[1] == 0, "bottom": high[1] == BOX}
+    return hits[side] if side else any(hits.values())
+
+
+_SHARED = {
+    "count": [("total", Judge.total), ("at least", Judge.at_least), ("box n", Judge.box_n)],
+    "compare": [("more", Judge.more), ("box with more", Judge.box_with_more)],
+}
+SCATTER = {
+    "exist": [("some", Judge.some), ("both", Judge.both), ("none", Judge.none), ("lacks", Judge.lacks)],
+    "count": [*_SHARED["count"], ("in a box", Judge.in_a_box), ("boxes with", Judge.boxes_with),
+              ("two colors", Judge.two_colors)],
+    "attribute": [("all are", Judge.all_are), ("every box", Judge.every_box), ("box of one color", Judge.one_color),
+                  ("n colors", Judge.n_colors), ("one shape", Judge.one_shape)],
+    "compare": [*_SHARED["compare"], ("same number", Judge.same_number)],
+    "relate": [("above", Judge.above)],
+    "position": [("touching", Judge.touching), ("n touching", Judge.n_touching)],
+}  # fmt: skip
+TOWERS = {
+    "exist": [("some", Judge.some), ("both", Judge.both), ("lacks", Judge.lacks), ("none", Judge.none)],
+    "count": [*_SHARED["count"], ("height", Judge.height), ("height", Judge.in_a_box), ("n height", Judge.n_height)],
+    "attribute": [("tower of one color", Judge.one_color), ("every tower", Judge.every_box),
+                  ("tower colors", Judge.n_colors), ("same ends", Judge.same_ends)],
+    "compare": [*_SHARED["compare"], ("same height", Judge.same_number)],
+    "relate": [("over", Judge.over)],
+    "position": [("end", Judge.end), ("n ends", Judge.n_ends), ("box end", Judge.box_end), ("tallest", Judge.tallest)],
+}  # fmt: skip
+FAMILIES = {family: (lambda judge, family=family: judge.question(family)) for family in SCATTER}

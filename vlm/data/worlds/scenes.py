@@ -1,0 +1,75 @@
+"""Scenes: one to eight plain shapes on a plain ground, asked about in the families of CLEVR.
+
+- Families after CLEVR (Johnson et al. 2017) and SHAPES (Andreas et al. 2016); the third caption is a true statement in
+  the manner of ShapeWorld (Kuhnle & Copestake 2017).
+- The pairs in HELD_OUT are drawn in the split "test-combos" only. No other world draws them: a model that knows them
+  has composed them.
+"""
+
+import random
+
+from vlm.data.sample import Sample, Thing
+from vlm.data.worlds import draw
+from vlm.data.worlds.captions import captions
+from vlm.data.worlds.language import ask, pick
+from vlm.data.worlds.refer import Look, Scene
+from vlm.data.worlds.scenes_asker import FAMILIES, HELD_OUT, SHAPES, Asker
+
+SIDE = {"small": (0.15, 0.185), "large": (0.28, 0.34)}  # of the picture's side
+
+
+def _looks(rng: random.Random, n: int, colors: list[str], combos: bool) -> list[Look]:
+    """n looks out of few colours and shapes, so that counts above one and near misses come up by themselves."""
+    u = rng.random
+    some_colors = rng.sample(colors, min(len(colors), 2 + int(u() * 5)))
+    some_shapes = rng.sample(SHAPES, 2 + int(u() * 5))
+    held = [p for p in sorted(HELD_OUT) if p[0] in colors] if combos else []
+    held = held and rng.sample(held, min(len(held), 2))
+    p_small = 0.5 if n < 5 else 0.7
+    looks: list[Look] = []
+    while len(looks) < n:
+        size = "small" if u() < p_small else "large"
+        if held and (not looks or u() < 0.35):
+            pair = pick(rng, held)
+        elif looks and u() < 0.2:
+            pair = looks[-1][1:]
+        else:
+            pair = (pick(rng, some_colors), pick(rng, some_shapes))
+            if pair in HELD_OUT:
+                some_colors.append(pick(rng, colors))  # a way out where all that was chosen is held out
+                continue
+        looks.append((size, *pair))
+    return looks
+
+
+def scenes(
+    rng: random.Random,
+    *,
+    size: int,
+    split: str,
+    n_questions: int,
+    families: tuple[str, ...] | None = None,
+    min_objects: int = 1,
+    max_objects: int = 8,
+) -> Sample:
+    """A picture of plain shapes; `families` narrows what is asked, the object counts narrow the scenes."""
+    ground = draw.background_color(rng)
+    colors = draw.visible(ground)
+    n = min(max(pick(rng, (1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 8)), min_objects), max_objects)
+    looks = _looks(rng, n, colors, split == "test-combos")
+    alphas = []
+    for z, _, shape in looks:
+        low, high = SIDE[z]
+        side = round(size * (low + rng.random() * (high - low)))
+        alphas.append(draw.mask(shape, side, int(rng.random() * 5) * 5 - 10))
+    boxes = draw.place(rng, [a.size for a in alphas], size, max(2, size // 40))
+    image = draw.canvas(rng, size, ground)
+    things = []
+    for look, alpha, box in zip(looks, alphas, boxes, strict=True):
+        if box is not None:
+            image.paste(draw.jitter(rng, draw.PAINT[look[1]]), box, alpha)
+            things.append(Thing(box=box, what=look[2], color=look[1], size=look[0]))
+    scene = Scene(things, size)
+    asker = Asker(scene, rng, split, colors)
+    questions = ask(asker, FAMILIES, n_questions, families)
+    return Sample(image=image, world="scenes", captions=captions(scene, rng), questions=questions, things=things)

@@ -1,0 +1,57 @@
+"""The composed model: encoder + connector + decoder with gated cross-attention.
+
+Shapes: B picture rows, I pictures, L tiles, S image tokens, R text rows (a multiple of B), T text tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from adapters import CONNECTORS
+from adapters.cross_attention import KeyValue
+from encoders import create_encoder
+from vlm.config import ModelConfig
+from vlm.decoder import Decoder
+
+
+class VisionLanguageModel(nn.Module):
+    """A decoder that sees pictures, or a plain Llama where the config names no encoder."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        if config.encoder is not None:
+            options = {k: v for k, v in vars(config.encoder).items() if k != "name"}
+            self.encoder = create_encoder(
+                config.encoder.name, tile_size=config.image.tile_size, max_tiles=config.image.max_tiles, **options
+            )
+            self.connector = CONNECTORS[config.connector.name](self.encoder.dim, config.decoder.dim)
+        self.decoder = Decoder(config.decoder)
+
+    def encode_images(self, tiles: Tensor, grid: Tensor) -> tuple[dict[int, KeyValue], Tensor]:
+        """Pictures -> what every cross-attention layer reads of them, and the image tokens of each picture.
+
+        Args:
+            tiles: (B, I, L, 3, H, W) normalised pixels.
+            grid: (B, I, 2) tiles per picture, (0, 0) where there is none.
+
+        Returns:
+            {layer: KeyValue of (B, Hkv, S, Dh)} and lengths (B, I).
+        """
+        states, lengths = self.connector(self.encoder(tiles, grid), grid.prod(-1))
+        return self.decoder.image_keys_values(states), lengths
+
+    def forward(
+        self, tokens: Tensor, tiles: Tensor | None = None, grid: Tensor | None = None, sees: Tensor | None = None
+    ) -> Tensor:
+        """Logits (R, T, V) of text whose token t sees the pictures [sees[..., 0], sees[..., 1]) of its row."""
+        if tiles is None or not tiles.numel():
+            return self.decoder(tokens)
+        image, lengths = self.encode_images(tiles, grid)
+        return self.decoder(tokens, image=image, intervals=token_intervals(sees, lengths))
+
+
+def token_intervals(sees: Tensor, lengths: Tensor) -> Tensor:
+    """Turn intervals of pictures (R, T, 2) into intervals of image tokens, given tokens per picture (B, I)."""
+    ends = torch.nn.functional.pad(lengths.cumsum(1), (1, 0))  # (B, I + 1)
+    ends = ends.repeat_interleave(sees.shape[0] // lengths.shape[0], dim=0)  # (R, I + 1)
+    return ends.gather(1, sees.flatten(1)).view(sees.shape)

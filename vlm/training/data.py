@@ -1,0 +1,165 @@
+"""Batches from the procedural worlds: drawn in worker processes, never stored.
+
+Notable here:
+- Batch k is a pure function of (seed, k), so the data position of a run is its step number and a resumed run sees
+  what an undisturbed one would have seen.
+- Pictures of a batch have equally many tiles; each is encoded once and all its questions share that encode, as rows of
+  their own (row r belongs to picture r // questions). The caption is a row group of its own, so that short answers
+  are not padded to its length.
+"""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vlm.chat import IGNORE, Chat, Prompt
+from vlm.config import ModelConfig
+from vlm.data.sample import Sample
+from vlm.data.worlds import COLORS, SIZES, WHAT, sample
+from vlm.image import collate_images, preprocess
+from vlm.training.config import Stage, TrainConfig
+
+CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
+WIDE = {"nlvr": 4}  # worlds whose pictures take more than one tile
+
+
+@dataclass
+class Rows:
+    """Right-padded text rows; R is a multiple of the number of pictures."""
+
+    tokens: Tensor  # (R, T)
+    labels: Tensor  # (R, T), already shifted: the label of position t is token t + 1
+    sees: Tensor  # (R, T, 2)
+
+
+@dataclass
+class Batch:
+    tiles: Tensor  # (B, 1, L, 3, H, W)
+    grid: Tensor  # (B, 1, 2)
+    questions: Rows | None
+    captions: Rows | None
+    dense: dict[str, Tensor]  # label per patch: what, color, size, center, each (B, L * patches)
+
+    def to(self, device: torch.device) -> "Batch":
+        def move(x):
+            if isinstance(x, Rows):
+                return Rows(*(move(getattr(x, n)) for n in ("tokens", "labels", "sees")))
+            if isinstance(x, dict):
+                return {k: move(v) for k, v in x.items()}
+            return None if x is None else x.to(device, non_blocking=True)
+
+        return Batch(*(move(getattr(self, n)) for n in ("tiles", "grid", "questions", "captions", "dense")))
+
+
+def collate_text(prompts: list[Prompt], pad_id: int) -> Rows:
+    """Right-pad prompts to the longest; padding carries no loss and sees no picture."""
+    width = max(len(p.tokens) for p in prompts)
+    tokens = np.full((len(prompts), width), pad_id, dtype=np.int64)
+    labels = np.full((len(prompts), width), IGNORE, dtype=np.int64)
+    sees = np.zeros((len(prompts), width, 2), dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        n = len(prompt.tokens)
+        tokens[row, :n], labels[row, : n - 1], sees[row, :n] = prompt.tokens, prompt.labels[1:], prompt.sees
+    return Rows(*map(torch.from_numpy, (tokens, labels, sees)))
+
+
+def dense_labels(drawn: Sample, grid: tuple[int, int], patches: int) -> dict[str, np.ndarray]:
+    """What stands in each patch: the thing that covers the patch's centre, and where the centres of things are."""
+    rows, cols = grid[0] * patches, grid[1] * patches
+    width, height = drawn.image.size
+    maps = {name: np.zeros((rows, cols), dtype=np.int64) for name in ("what", "color", "size", "center")}
+    for thing in sorted(drawn.things, key=lambda t: -(t.box[2] - t.box[0]) * (t.box[3] - t.box[1])):
+        x0, y0, x1, y1 = (v * n / side for v, n, side in zip(thing.box, (cols, rows) * 2, (width, height) * 2, strict=True))
+        row, col = min(int((y0 + y1) / 2), rows - 1), min(int((x0 + x1) / 2), cols - 1)
+        span = slice(round(y0), max(round(y1), round(y0) + 1)), slice(round(x0), max(round(x1), round(x0) + 1))
+        for name, label, names in (
+            ("what", thing.what, _WHAT), ("color", thing.color, _COLORS), ("size", thing.size, _SIZES)
+        ):  # fmt: skip
+            maps[name][span] = maps[name][row, col] = names[label]
+        maps["center"][row, col] = min(maps["center"][row, col] + 1, 3)
+    tiles = {n: m.reshape(grid[0], patches, grid[1], patches).swapaxes(1, 2).reshape(-1) for n, m in maps.items()}
+    return tiles
+
+
+_WHAT, _COLORS, _SIZES = ({name: i for i, name in enumerate(names)} for names in (WHAT, COLORS, SIZES))
+DENSE_CLASSES = {"what": len(WHAT), "color": len(COLORS), "size": len(SIZES), "center": 4}
+
+
+class WorldBatches(Dataset):
+    """Micro-batch number k of a run."""
+
+    def __init__(self, config: TrainConfig, model: ModelConfig, chat: Chat, split: str = "train"):
+        self.config, self.model, self.chat, self.split = config, model, chat, split
+
+    def __len__(self) -> int:
+        return self.config.steps * self.config.accumulate
+
+    def __getitem__(self, k: int) -> Batch:
+        config = self.config
+        stage = config.stage(k // config.accumulate)
+        rng = random.Random(f"{self.split}/{config.seed}/batch/{k}")
+        worlds = sorted(stage.mixture)
+        world = rng.choices(worlds, [stage.mixture[w] for w in worlds])[0]
+        mixture = {w: s for w, s in stage.mixture.items() if WIDE.get(w, 1) == WIDE.get(world, 1)}
+        n = max(1, config.batch_pictures // WIDE.get(world, 1))
+        samples = [self._draw(k * config.batch_pictures + i, mixture, stage) for i in range(n)]
+        return self.collate(samples, rng, stage.text)
+
+    def _draw(self, index: int, mixture: dict[str, float], stage: Stage) -> Sample:
+        """One sample; a world that has none of the stage's families is asked about all of its own."""
+        config = self.config
+        fixed = {
+            "seed": config.seed, "mixture": mixture, "size": self.model.image.tile_size, "split": self.split,
+            "n_questions": config.questions if stage.text else 0, "emoji_path": config.emoji or None,
+        }  # fmt: skip
+        drawn = sample(index, families=stage.families or None, **fixed)
+        return drawn if drawn.questions or not stage.text else sample(index, families=None, **fixed)
+
+    def collate(self, samples: list[Sample], rng: random.Random, text: bool = True) -> Batch:
+        """Samples -> tensors; a picture with too few questions repeats some of them."""
+        pictures = [preprocess(s.image, self.model.image) for s in samples]
+        tiles, grid = collate_images([[p] for p in pictures])
+        patches = self.model.image.tile_size // self.model.encoder.patch_size
+        dense = [dense_labels(s, p[1], patches) for s, p in zip(samples, pictures, strict=True)]
+        questions, captions = [], []
+        with_captions = rng.random() < self.config.caption_share
+        for s in samples if text else ():
+            asked = list(s.questions)
+            while len(asked) < self.config.questions:
+                asked.append(rng.choice(s.questions))
+            questions += [self._prompt(q.text, q.answer) for q in asked]
+            if with_captions:
+                captions.append(self._prompt(rng.choice(CAPTION_REQUESTS), rng.choice(s.captions)))
+        return Batch(
+            tiles=tiles,
+            grid=grid,
+            questions=collate_text(questions, self.chat.pad_id) if questions else None,
+            captions=collate_text(captions, self.chat.pad_id) if captions else None,
+            dense={n: torch.from_numpy(np.stack([d[n] for d in dense])) for n in DENSE_CLASSES},
+        )
+
+    def _prompt(self, question: str, answer: str) -> Prompt:
+        content = [{"type": "image", "image": None}, {"type": "text", "text": question}]
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+        return self.chat.encode(messages, generate=False)
+
+
+def loader(batches: WorldBatches, start: int, workers: int) -> DataLoader:
+    """Micro-batches from number `start` on, in order, drawn ahead by worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(start, len(batches)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,190 @@
+"""The training loop: read top to bottom, it is all there is."""
+
+import contextlib
+import itertools
+import json
+import math
+import signal
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from vlm.chat import IGNORE, Chat
+from vlm.model import VisionLanguageModel, token_intervals
+from vlm.training import state
+from vlm.training.config import TrainConfig
+from vlm.training.data import Batch, Rows, WorldBatches, loader
+from vlm.training.dense import DenseHeads
+
+
+class Trainee(nn.Module):
+    """The model and the scaffolding that is trained beside it."""
+
+    def __init__(self, model: VisionLanguageModel):
+        super().__init__()
+        self.model = model
+        self.dense = DenseHeads(model.encoder.dim)
+
+    def forward(self, batch: Batch, config: TrainConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """One weighted loss and its parts."""
+        n_tiles = batch.tiles.shape[2]
+        features = self.model.encoder(batch.tiles, batch.grid)
+        parts = {"dense": self.dense(features, n_tiles, batch.dense)}
+        loss = config.dense_weight * parts["dense"]
+        if batch.questions is not None:
+            states, lengths = self.model.connector(features, batch.grid.prod(-1))
+            image = self.model.decoder.image_keys_values(states)
+            for name, rows, weight in (
+                ("answer", batch.questions, 1.0), ("caption", batch.captions, config.caption_weight)
+            ):  # fmt: skip
+                if rows is None:
+                    continue
+                parts[name], parts[f"{name}_right"] = self._text_loss(rows, image, lengths)
+                loss = loss + weight * parts[name]
+        return loss, parts
+
+    def _text_loss(self, rows: Rows, image: dict, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy over the assistant's tokens only: the vocabulary is never multiplied with anything else."""
+        decoder = self.model.decoder
+        hidden = decoder.hidden_states(rows.tokens, image=image, intervals=token_intervals(rows.sees, lengths))
+        chosen = rows.labels != IGNORE
+        logits, labels = decoder.logits(hidden[chosen]).float(), rows.labels[chosen]
+        return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean()
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine down to `min_lr` of the peak."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * (config.min_lr + (1 - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def initialise(model: nn.Module) -> None:
+    """Small normal weights, residual outputs scaled down with depth (GPT-2), for training from scratch."""
+    depth = sum(1 for name, _ in model.named_modules() if name.endswith(("attn.o_proj",)))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            scale = (2 * depth) ** -0.5 if name.endswith(("o_proj", "down_proj", "fc2")) else 1.0
+            nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW; matrices decay, vectors, gates and embeddings of places do not."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    decay = [p for n, p in named if p.ndim >= 2 and "embed" not in n]
+    rest = [p for n, p in named if p.ndim < 2 or "embed" in n]
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_after: int | None = None) -> Path:
+    """Run to the last step, resuming from the newest checkpoint in `config.output`.
+
+    A SIGTERM or Ctrl-C finishes the step, writes a checkpoint and returns. `stop_after` ends the call early for tests.
+
+    Returns:
+        The folder of the last checkpoint.
+    """
+    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainee = Trainee(model).to(device).train()
+    optimizer = make_optimizer(trainee, config)
+    done = state.checkpoints(folder)
+    info = state.load_state(done[-1], trainee, optimizer) if done else {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0}
+    forward = torch.compile(trainee, dynamic=True) if config.compile else trainee
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bf16")
+    batches = iter(loader(WorldBatches(config, model.config, chat), info["step"] * config.accumulate, config.workers))
+    end = min(config.steps, stop_after or config.steps)
+    log, bar = (folder / "log.jsonl").open("a"), tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05)
+    window, start, last = {}, time.monotonic(), done[-1] if done else folder
+    with interruptible() as interrupted, contextlib.closing(log), bar:
+        for step in range(info["step"], end):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config)
+            for batch in itertools.islice(batches, config.accumulate):
+                batch = batch.to(device)
+                with autocast:
+                    loss, parts = forward(batch, config)
+                (loss / config.accumulate).backward()
+                info["pictures"] += len(batch.tiles)
+                info["questions"] += 0 if batch.questions is None else len(batch.questions.tokens)
+                for name, value in {"loss": loss, **parts}.items():
+                    window.setdefault(name, []).append(value.detach())
+            window.setdefault("grad_norm", []).append(nn.utils.clip_grad_norm_(trainee.parameters(), config.clip))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            bar.update()
+            finished = step + 1
+            if finished % config.log_every == 0 or finished == end:
+                row = {k: round(float(torch.stack(v).mean()), 4) for k, v in window.items()}
+                now = time.monotonic()
+                info["seconds"] += now - start
+                row |= {k: info[k] for k in ("pictures", "questions")} | {"seconds": round(info["seconds"], 1)}
+                row |= {"lr": round(optimizer.param_groups[0]["lr"], 7), "gates": gates(model)}
+                log.write(json.dumps({"step": finished, **row}) + "\n")
+                log.flush()
+                bar.set_postfix({k: v for k, v in row.items() if k in ("loss", "answer", "answer_right", "dense")}, refresh=False)
+                window, start = {}, now
+            if finished % config.checkpoint_every == 0 or finished == end or interrupted():
+                last = state.save_state(folder, finished, trainee, optimizer, {k: v for k, v in info.items() if k != "step"}, config.keep)
+            if finished % config.sample_every == 0:
+                write_samples(folder / "samples", finished, model, chat, config)
+            if interrupted():
+                break
+    return last
+
+
+def gates(model: VisionLanguageModel) -> list[float]:
+    """How far each cross-attention gate is open: tanh of attention, then of FFN, layer by layer."""
+    blocks = model.decoder.cross_attention.values()
+    return [round(float(g.detach().tanh()), 3) for b in blocks for g in (b.attn_gate, b.ffn_gate)]
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Turn SIGTERM and Ctrl-C into a flag that the loop reads between steps."""
+    hit = []
+    old = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(ValueError):  # not in the main thread
+            old[number] = signal.signal(number, lambda *_: hit.append(True))
+    try:
+        yield lambda: bool(hit)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def write_samples(folder: Path, step: int, model: VisionLanguageModel, chat: Chat, config: TrainConfig) -> None:
+    """What the model says about eight fixed pictures, kept on disk so that learning can be looked at."""
+    from vlm.api import VLM
+    from vlm.data.worlds import sample
+
+    folder.mkdir(exist_ok=True)
+    model.eval()
+    vlm, rows = VLM(model, chat), []
+    for i in range(8):
+        drawn = sample(
+            i, seed=config.seed, mixture=config.stage(step - 1).mixture, size=model.config.image.tile_size, split="val",
+            n_questions=4, emoji_path=config.emoji or None,
+        )  # fmt: skip
+        drawn.image.save(folder / f"picture-{i}.png")
+        said = vlm.answer([drawn.image] * len(drawn.questions), [q.text for q in drawn.questions])
+        rows.append({
+            "picture": i, "caption": str(vlm.caption(drawn.image)),
+            "answers": [{"question": q.text, "expected": q.answer, "said": str(a)} for q, a in zip(drawn.questions, said, strict=True)],
+        })  # fmt: skip
+    (folder / f"step-{step:07d}.json").write_text(json.dumps(rows, indent=1))
+    model.train()
