@@ -71,7 +71,7 @@ class Tokenizer:
 
 
 def picture_visibility(tokens: list[int], image_id: int | None) -> list[tuple[int, int]]:
-    """Which pictures each token sees: those of the last run of image tokens at or before it."""
+    """Which pictures each token sees: those of the last run of image tokens, up to the token itself."""
     sees, first, count, last_image = [], 0, 0, -2
     for i, token in enumerate(tokens):
         if token == image_id:
@@ -79,10 +79,6 @@ def picture_visibility(tokens: list[int], image_id: int | None) -> list[tuple[in
                 first = count
             count, last_image = count + 1, i
         sees.append((first, count) if count else (0, 0))
-    # Within a run every image token sees the whole run.
-    for i in range(len(tokens) - 2, -1, -1):
-        if tokens[i] == image_id == tokens[i + 1]:
-            sees[i] = sees[i + 1]
     return sees
 
 

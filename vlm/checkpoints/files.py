@@ -69,7 +69,7 @@ class Weights:
         except (SafetensorError, OSError, ValueError) as error:
             size = path.stat().st_size
             raise CheckpointError(
-                f"{path}: not a whole safetensors file ({size:,} bytes; {one_line(error)}); it was cut off, get it again"
+                f"{path}: not a whole safetensors file ({size:,} bytes; {one_line(error)}); get it again"
             ) from None
         if only is not None and (absent := only - names):
             raise CheckpointError(f"{path}: lacks {some(absent)}, which {INDEX} promises; get both files again")
@@ -83,7 +83,8 @@ class Weights:
             tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # torch.load raises whatever the damage leads to
             raise CheckpointError(
-                f"{path}: cannot be read as plain tensors ({one_line(error)}); it is cut off or not Meta's file, get it again"
+                f"{path}: cannot be read as plain tensors ({one_line(error)}); "
+                "it is cut off or not Meta's file, get it again"
             ) from None
         if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
             raise CheckpointError(f"{path}: holds other things than named tensors; expected Meta's consolidated.NN.pth")
@@ -120,10 +121,12 @@ def open_folder(folder: Path) -> Weights:
         return weights
     if pickles := sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")]):
         raise CheckpointError(
-            f"{folder / pickles[0]}: a pickle can run any code and is not opened; take the model's safetensors files, or in "
-            "a throw-away machine: AutoModel.from_pretrained(DIR).save_pretrained(NEW, safe_serialization=True)"
+            f"{folder / pickles[0]}: a pickle can run any code and is not opened; take the model's safetensors files, "
+            "or in a throw-away machine: AutoModel.from_pretrained(DIR).save_pretrained(NEW, safe_serialization=True)"
         )
-    raise CheckpointError(f"{folder}: has a config.json but no weights; expected model.safetensors or {INDEX} and its shards")
+    raise CheckpointError(
+        f"{folder}: has a config.json but no weights; expected model.safetensors or {INDEX} and its shards"
+    )
 
 
 def read_json(path: Path) -> dict:

@@ -1,12 +1,13 @@
 """The Hugging Face hub's dialect: Mllama and Llama folders, in the names of 4.45 and of transformers 5.
 
 Notable here:
-- The hub numbers Llama layers and gated cross-attention in one list; ours are two, and `merged_numbers` maps between them.
+- The hub numbers Llama layers and gated cross-attention in one list; ours are two; `merged_numbers` maps between them.
 - transformers 5 renames in memory but still writes the 4.45 names; both are read, the 4.45 names are written.
 - transformers computes other image features than Meta from the same weights: it taps the outputs of the named layers,
   not their inputs. The weights and indices that we write are Meta's, as on the hub.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from vlm.checkpoints.files import CheckpointError, Weights, open_folder, read_json
 from vlm.checkpoints.hub_config import model_config, to_hub_config
 from vlm.checkpoints.keys import Numbering, empty_model, fill, foreign_names, padded_rows_are_zero
-from vlm.config import DecoderConfig, ModelConfig, replace
+from vlm.config import DecoderConfig, ModelConfig
 from vlm.model import VisionLanguageModel
 
 TABLE = {
@@ -139,7 +140,7 @@ def _zero_rows(weights: Weights, config: ModelConfig) -> list[bool]:
 
 
 def hub_tensors(model: VisionLanguageModel) -> tuple[dict, dict[str, Tensor]]:
-    """config.json and the tensors of a model under the names of the hub; an error where transformers has no such model."""
+    """config.json and tensors of a model under the names of the hub; an error where transformers has no such model."""
     data = to_hub_config(model.config)
     state = {k: v for k, v in model.state_dict().items()}
     config = model.config.decoder
@@ -151,6 +152,8 @@ def hub_tensors(model: VisionLanguageModel) -> tuple[dict, dict[str, Tensor]]:
         names = {ours: rename(theirs, back) for ours, theirs in names.items()}
     dtypes = {str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}
     if len(dtypes) != 1:
-        raise CheckpointError(f"the model mixes {', '.join(sorted(dtypes))}; convert it with model.to(dtype) before saving")
+        raise CheckpointError(
+            f"the model mixes {', '.join(sorted(dtypes))}; convert it with model.to(dtype) before saving"
+        )
     data["torch_dtype"] = dtypes.pop()
     return data, {names[ours]: tensor for ours, tensor in state.items()}

@@ -1,13 +1,12 @@
 """config.json, preprocessor_config.json and generation_config.json of the hub <-> our dataclasses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from vlm.checkpoints.files import CheckpointError, read_json
-from vlm.config import (
-    ConnectorConfig, DecoderConfig, EncoderConfig, ModelConfig, RopeScaling, near_match, replace,
-)  # fmt: skip
+from vlm.config import ConnectorConfig, DecoderConfig, EncoderConfig, ModelConfig, RopeScaling, from_dict, near_match
 from vlm.image import ImageConfig
 
 MLLAMA_EXTRA_ROWS = 8  # of the embedding, past the vocabulary; transformers has this number in its code
@@ -70,7 +69,7 @@ def model_config(data: dict, path: Path) -> ModelConfig:
         _only(vision, "hidden_act", ("gelu",), "gelu")
         _only(vision, "num_channels", (3,), 3)
         sizes = _read(vision, MLLAMA_VISION)
-        encoder = EncoderConfig(**sizes | {"taps": tuple(sizes["taps"]), "patch_size": _side(sizes["patch_size"])})
+        encoder = from_dict(EncoderConfig, sizes | {"patch_size": _side(sizes["patch_size"])}, "vision_config")
         image = ImageConfig(tile_size=_side(vision.get("image_size", 448)), max_tiles=vision.get("max_num_tiles", 4))
         layers = text.get("cross_attention_layers")
         decoder = _decoder(text, MLLAMA_TEXT, 500000.0, CROSS_ATTENTION_LAYERS if layers is None else layers)
@@ -78,13 +77,14 @@ def model_config(data: dict, path: Path) -> ModelConfig:
         width = encoder.dim * (1 + len(encoder.taps))
         if vision.get("vision_output_dim", width) != width:
             raise ValueError(
-                f"vision_output_dim is {vision['vision_output_dim']}, but hidden_size and intermediate_layers_indices give {width}"
+                f"vision_output_dim is {vision['vision_output_dim']}, "
+                f"but hidden_size and intermediate_layers_indices give {width}"
             )
         return replace(config, image=image_config(path.parent, image))
     except CheckpointError:
         raise
     except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{path}: {error}; the file is damaged or was edited, get it again") from None
+        raise CheckpointError(f"{path}: {error}; expected the config of a Llama or Llama 3.2 Vision model") from None
 
 
 def _decoder(data: dict, table: dict, rope_theta: float, cross_layers) -> DecoderConfig:
@@ -97,7 +97,9 @@ def _decoder(data: dict, table: dict, rope_theta: float, cross_layers) -> Decode
     if table is MLLAMA_TEXT:
         sizes |= {"n_layers": len(own), "n_extra_tokens": MLLAMA_EXTRA_ROWS, "head_dim": None}
     if bad := [i for i in merged if not 0 <= i < len(own) + len(merged) or i + 1 not in own]:
-        raise ValueError(f"cross_attention_layers has {bad[0]}, which no Llama layer follows (of {len(own) + len(merged)} in all)")
+        raise ValueError(
+            f"cross_attention_layers has {bad[0]}, which no Llama layer follows (of {len(own) + len(merged)} in all)"
+        )
     if sizes["n_kv_heads"] is None:
         sizes["n_kv_heads"] = sizes["n_heads"]
     if sizes["head_dim"] is None:
@@ -106,10 +108,9 @@ def _decoder(data: dict, table: dict, rope_theta: float, cross_layers) -> Decode
         sizes["head_dim"] = sizes["dim"] // sizes["n_heads"]
     rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
     theta = rope.get("rope_theta", data.get("rope_theta", rope_theta))
-    return DecoderConfig(
-        **sizes, rope_theta=float(theta), rope_scaling=rope_scaling(rope, sizes["max_seq_len"]),
-        cross_attention_layers=tuple(own.index(i + 1) for i in merged),
-    )  # fmt: skip
+    sizes |= {"rope_theta": float(theta), "rope_scaling": rope_scaling(rope, sizes["max_seq_len"])}
+    sizes["cross_attention_layers"] = [own.index(i + 1) for i in merged]
+    return from_dict(DecoderConfig, sizes, "text_config" if table is MLLAMA_TEXT else "config")
 
 
 def rope_scaling(rope: dict, max_seq_len: int) -> RopeScaling | None:
@@ -127,7 +128,9 @@ def rope_scaling(rope: dict, max_seq_len: int) -> RopeScaling | None:
         values |= {key: float(rope[key]) for key in ("low_freq_factor", "high_freq_factor") if key in rope}
     elif kind == "yarn":
         values["factor"] = rope.get("factor") or max_seq_len / original
-        values |= {key: float(rope[key]) for key in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim") if rope.get(key)}
+        values |= {
+            key: float(rope[key]) for key in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim") if rope.get(key)
+        }
         values |= {"attention_factor": rope.get("attention_factor"), "truncate": rope.get("truncate", True)}
     if values["factor"] is None:
         raise ValueError(f"the rope settings of kind {kind!r} lack 'factor'")
@@ -135,7 +138,7 @@ def rope_scaling(rope: dict, max_seq_len: int) -> RopeScaling | None:
 
 
 def image_config(folder: Path, image: ImageConfig) -> ImageConfig:
-    """preprocessor_config.json (or processor_config.json of transformers 5) -> ImageConfig, checked against the model's."""
+    """preprocessor_config.json (processor_config.json of transformers 5) -> ImageConfig, checked against the model's."""
     path, data = folder / "preprocessor_config.json", None
     if path.is_file():
         data = read_json(path)
@@ -164,7 +167,7 @@ def image_config(folder: Path, image: ImageConfig) -> ImageConfig:
 
 
 def generation_settings(data: dict, config: dict) -> dict:
-    """generation_config.json (else config.json) -> what the engine asks for; greedy where sampling is not switched on."""
+    """generation_config.json (else config.json) -> what the engine asks for; greedy unless sampling is switched on."""
     out = {ours: data[theirs] for ours, theirs in GENERATION.items() if data.get(theirs) is not None}
     if not data.get("do_sample", False):
         out = {k: v for k, v in out.items() if k in ("max_new_tokens", "repetition_penalty")} | {"temperature": 0.0}
@@ -175,7 +178,13 @@ def generation_settings(data: dict, config: dict) -> dict:
 
 
 def _read(data: dict, table: dict) -> dict:
-    return {ours: data.get(theirs, default) for ours, (theirs, default) in table.items()}
+    out = {}
+    for ours, (theirs, default) in table.items():
+        value = out[ours] = data.get(theirs, default)
+        most = 1000 if ours in ("n_layers", "n_global_layers") else 10**8
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= most:
+            raise ValueError(f"{theirs} is {value}, an impossible size")
+    return out
 
 
 def _only(data: dict, key: str, allowed: tuple, default) -> None:
@@ -194,9 +203,12 @@ def _side(size) -> int:
 def to_hub_config(config: ModelConfig) -> dict:
     """ModelConfig -> config.json, or an error that says what transformers' Llama and Mllama do not have."""
     d, e = config.decoder, config.encoder
+    stretched = d.rope_scaling.original_max_seq_len if d.rope_scaling and d.rope_scaling.kind == "dynamic" else None
     checks = {
         f"{d.n_extra_tokens} extra embedding rows (it has {MLLAMA_EXTRA_ROWS if e else 0})":
             d.n_extra_tokens != (MLLAMA_EXTRA_ROWS if e else 0),
+        "dynamic rope whose original_max_seq_len is not max_seq_len":
+            stretched not in (None, d.max_seq_len),
     }  # fmt: skip
     if e:
         checks |= {
@@ -207,13 +219,16 @@ def to_hub_config(config: ModelConfig) -> dict:
             f"head_dim {d.head_dim} (it has dim / n_heads)": d.head_dim * d.n_heads != d.dim,
         }
     if lacks := [what for what, wrong in checks.items() if wrong]:
-        raise CheckpointError(f"the hub's {'Mllama' if e else 'Llama'} has no place for {', '.join(lacks)}; use layout='native'")
+        raise CheckpointError(
+            f"the hub's {'Mllama' if e else 'Llama'} has no place for {', '.join(lacks)}; use layout='native'"
+        )
     table = MLLAMA_TEXT if e else LLAMA
     text = {theirs: getattr(d, ours) for ours, (theirs, _) in table.items()}
     text |= {"hidden_act": "silu", "rope_theta": d.rope_theta, "rope_scaling": _rope_dict(d.rope_scaling)}
     if e is None:
         return {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", **text, "attention_bias": False, "mlp_bias": False
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", **text,
+            "attention_bias": False, "mlp_bias": False,
         }  # fmt: skip
     del text["head_dim"]
     cross = sorted(d.cross_attention_layers)

@@ -1,7 +1,7 @@
 """Key tables: our names on the left, a foreign dialect's on the right, `{}` for the layer number; strict both ways."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 
 import torch
@@ -12,7 +12,9 @@ from vlm.config import ModelConfig
 from vlm.model import VisionLanguageModel
 
 NUMBER = re.compile(r"\.(\d+)(?=\.)")
-Numbering = dict[str, dict[int, int]]  # our container -> {our layer number: theirs}; containers left out keep their numbers
+Numbering = dict[
+    str, dict[int, int]
+]  # our container -> {our layer number: theirs}; containers left out keep their numbers
 
 
 def empty_model(config: ModelConfig) -> VisionLanguageModel:
@@ -46,8 +48,8 @@ def foreign_names(ours: Collection[str], table: dict[str, str], numbering: Numbe
 
 
 def fill(
-    model: VisionLanguageModel, weights: Weights, names: dict[str, str | tuple[str, ...]], *, source: str, device, dtype,
-    convert: Callable[..., Tensor] | None = None, ignore: tuple[str, ...] = (),
+    model: VisionLanguageModel, weights: Weights, names: Mapping[str, str | tuple[str, ...]], *, source: str, device,
+    dtype, convert: Callable[..., Tensor] | None = None, ignore: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     """Give each parameter its tensor, read one at a time; missing, unknown and misshapen tensors are errors.
 
@@ -65,11 +67,14 @@ def fill(
         near = get_close_matches(missing[0], unknown, n=1, cutoff=0.85)
         hint = f" (did you mean {near[0]!r}, which is there?)" if near else ""
         raise CheckpointError(
-            f"{source}: {len(missing)} tensors are missing: {some(missing)}{hint}; the files do not fit the config or are not all there"
+            f"{source}: {len(missing)} tensors are missing: {some(missing)}{hint}; "
+            "the files do not fit the config or are not all there"
         )
     if unknown:
         where = weights.path(sorted(unknown)[0])
-        raise CheckpointError(f"{where}: {len(unknown)} unknown tensors: {some(unknown)}; the config describes a smaller or other model")
+        raise CheckpointError(
+            f"{where}: {len(unknown)} unknown tensors: {some(unknown)}; the config describes a smaller or other model"
+        )
     target = model.state_dict()
     state = {}
     if dtype == "auto":
@@ -79,15 +84,22 @@ def fill(
         tensor = convert(ours, *tensors) if convert else tensors[0]
         if tensor.shape != target[ours].shape:
             raise CheckpointError(
-                f"{weights.path(group[0])}: {group[0]} has shape {tuple(tensors[0].shape)}, which gives {tuple(tensor.shape)} "
+                f"{weights.path(group[0])}: {group[0]} has shape {tuple(tensors[0].shape)}{became(tensors[0], tensor)} "
                 f"where the config asks for {tuple(target[ours].shape)}; config and weights are of different models"
             )
         if tensor.is_floating_point() != target[ours].is_floating_point():
-            raise CheckpointError(f"{weights.path(group[0])}: {group[0]} is {tensor.dtype}, quantized; take the unquantized model")
+            raise CheckpointError(
+                f"{weights.path(group[0])}: {group[0]} is {tensor.dtype}, quantized; take the unquantized model"
+            )
         state[ours] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
     model.load_state_dict(state, assign=True)
     model.to(device)  # what is computed and not stored
     model.eval()
+
+
+def became(stored: Tensor, tensor: Tensor) -> str:
+    """Say the shape after conversion where it is another one."""
+    return "" if stored.shape == tensor.shape else f", for us {tuple(tensor.shape)},"
 
 
 def padded_rows_are_zero(table: Tensor, grids: list[tuple[int, int]], max_tiles: int) -> bool:

@@ -49,6 +49,7 @@ class TrainConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
+    stop_minutes: float = 0.0  # end this call after so long, with a checkpoint; 0 runs to the last step
     compile: bool = False
     overrides: dict = field(default_factory=dict)  # dotted keys of the model preset
 

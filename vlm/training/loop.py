@@ -109,7 +109,7 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
     end = min(config.steps, stop_after or config.steps)
     log, bar = (folder / "log.jsonl").open("a"), tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05)
     window, start, last = {}, time.monotonic(), done[-1] if done else folder
-    with interruptible() as interrupted, contextlib.closing(log), bar:
+    with interruptible(config.stop_minutes) as interrupted, contextlib.closing(log), bar:
         for step in range(info["step"], end):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config)
@@ -153,15 +153,15 @@ def gates(model: VisionLanguageModel) -> list[float]:
 
 
 @contextlib.contextmanager
-def interruptible():
-    """Turn SIGTERM and Ctrl-C into a flag that the loop reads between steps."""
-    hit = []
-    old = {}
+def interruptible(minutes: float = 0.0):
+    """Turn SIGTERM, Ctrl-C and the end of the time given into a flag that the loop reads between steps."""
+    hit, old = [], {}
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(ValueError):  # not in the main thread
             old[number] = signal.signal(number, lambda *_: hit.append(True))
     try:
-        yield lambda: bool(hit)
+        yield lambda: bool(hit) or time.monotonic() > deadline
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

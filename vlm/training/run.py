@@ -71,11 +71,16 @@ def run_training(config: TrainConfig, *, stop_after: int | None = None) -> Path:
     if config.init:
         load_weights(model, Path(config.init))
     train(config, model, chat, stop_after=stop_after)
-    from vlm.checkpoints.native import save_native
+    return export(model, chat, output / "model")
 
-    model.eval()
-    save_native(output / "model", model, tokenizer, dtype=torch.bfloat16)
-    return output / "model"
+
+def export(model: VisionLanguageModel, chat: Chat, path: Path) -> Path:
+    """Write the model folder in bf16, without the scaffolding of training."""
+    from vlm.checkpoints import Checkpoint, save_checkpoint
+
+    model = model.eval().to(torch.bfloat16)
+    generation = {"temperature": 0.0, "stop_ids": sorted(chat.stop_ids)}
+    return save_checkpoint(Checkpoint(config=model.config, model=model, chat=chat, generation=generation), path)
 
 
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
