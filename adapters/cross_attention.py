@@ -34,7 +34,9 @@ class ImageMask(NamedTuple):
     attend: Tensor | None  # (B, 1, Q * T, S) bool, True where attended; None when every visible token sees all
 
     @classmethod
-    def from_intervals(cls, intervals: Tensor, n_image_tokens: int, picture_rows: int, dtype: torch.dtype) -> "ImageMask":
+    def from_intervals(
+        cls, intervals: Tensor, n_image_tokens: int, picture_rows: int, dtype: torch.dtype
+    ) -> "ImageMask":
         """Expand half-open intervals [start, end) of image tokens per text token, (R, T, 2), to masks.
 
         A token that sees nothing has start == end. Such rows attend to everything, so that softmax stays finite,
@@ -82,8 +84,8 @@ class CrossAttention(nn.Module):
 class GatedCrossAttention(nn.Module):
     """One cross-attention block, standing before the Llama layer that it feeds.
 
-        x = x + tanh(attn_gate) * attn(attn_norm(x), image)
-        x = x + tanh(ffn_gate)  * ffn(ffn_norm(x))            where the row sees a picture
+    x = x + tanh(attn_gate) * attn(attn_norm(x), image)
+    x = x + tanh(ffn_gate)  * ffn(ffn_norm(x))            where the row sees a picture
     """
 
     def __init__(

@@ -62,7 +62,9 @@ class VLM:
         self.generation, self.source = generation or {}, source
         self.engine = Engine(model, stop_ids=chat.stop_ids, pad_id=chat.pad_id)
 
-    def caption(self, image: Any, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> Result | list[Result]:
+    def caption(
+        self, image: Any, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling
+    ) -> Result | list[Result]:
         """Describe a picture, or each of a list of pictures.
 
         Args:
@@ -84,7 +86,9 @@ class VLM:
         images = image if isinstance(image, list) else [image] * count
         questions = [question] * count if isinstance(question, str) else question
         if len(images) != len(questions):
-            raise ValueError(f"found {len(images)} pictures and {len(questions)} questions; give one question per picture")
+            raise ValueError(
+                f"found {len(images)} pictures and {len(questions)} questions; give one question per picture"
+            )
         for text in questions:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError("the question is empty; ask something like 'How many circles are there?'")
@@ -97,7 +101,9 @@ class VLM:
             raise ImageError(results[0].error)
         return results[0] if single else results
 
-    def chat(self, messages: list[dict], *, stream: bool = False, max_new_tokens: int = 256, **sampling) -> Iterator[str] | Result:
+    def chat(
+        self, messages: list[dict], *, stream: bool = False, max_new_tokens: int = 256, **sampling
+    ) -> Iterator[str] | Result:
         """Go on with a conversation in OpenAI's message form.
 
         With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory.
@@ -130,13 +136,19 @@ class VLM:
         from vlm.checkpoints import Checkpoint, save_checkpoint
 
         parts = Checkpoint(
-            config=self.model.config, model=self.model, chat=self.chat_format, generation=self.generation, source=self.source
+            config=self.model.config,
+            model=self.model,
+            chat=self.chat_format,
+            generation=self.generation,
+            source=self.source,
         )
         save_checkpoint(parts, path, layout=layout)
 
     def _sampling(self, max_new_tokens: int, greedy: bool = False, **options) -> Sampling:
         """The caller's options over the checkpoint's own; short answers are greedy unless asked otherwise."""
-        known = {k: self.generation[k] for k in ("temperature", "top_p", "top_k") if k in self.generation and not greedy}
+        known = {
+            k: self.generation[k] for k in ("temperature", "top_p", "top_k") if k in self.generation and not greedy
+        }
         if unknown := set(options) - {"temperature", "top_p", "top_k", "seed"}:
             raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected temperature, top_p, top_k or seed")
         return Sampling(max_new_tokens=max_new_tokens, **{**known, **options})

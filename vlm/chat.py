@@ -18,7 +18,12 @@ from tokenizers import Tokenizer as RustTokenizer
 IGNORE = -100  # the label of tokens that carry no loss
 ROLES = ("system", "user", "assistant", "ipython", "tool")
 BEGIN, END, EOT, EOM = "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"
-START_HEADER, END_HEADER, IMAGE, PAD = "<|start_header_id|>", "<|end_header_id|>", "<|image|>", "<|finetune_right_pad_id|>"
+START_HEADER, END_HEADER, IMAGE, PAD = (
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|image|>",
+    "<|finetune_right_pad_id|>",
+)
 
 
 class ChatError(ValueError):

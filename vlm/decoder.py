@@ -82,8 +82,13 @@ class Decoder(nn.Module):
         self.cross_attention = nn.ModuleDict(
             {
                 str(i): GatedCrossAttention(
-                    config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.hidden_dim,
-                    config.norm_eps, config.gate_init,
+                    config.dim,
+                    config.n_heads,
+                    config.n_kv_heads,
+                    config.head_dim,
+                    config.hidden_dim,
+                    config.norm_eps,
+                    config.gate_init,
                 )  # fmt: skip
                 for i in config.cross_attention_layers
             }

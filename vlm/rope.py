@@ -34,7 +34,9 @@ def inverse_frequencies(config: DecoderConfig, seq_len: int, device: torch.devic
     scaling, dim = config.rope_scaling, config.head_dim
     exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
     theta = config.rope_theta
-    freqs = 1.0 / theta**exponents  # rounded as Meta rounds; theta**-exponents is 5e-3 off in cosines at position 131071
+    freqs = (
+        1.0 / theta**exponents
+    )  # rounded as Meta rounds; theta**-exponents is 5e-3 off in cosines at position 131071
     if scaling is None:
         return freqs
     if scaling.kind == "linear":

@@ -157,26 +157,24 @@ def save_checkpoint(
         else:
             if isinstance(chat, Chat):
                 write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
-            if chat is not None:
-                data |= {"pad_token_id": chat.pad_id} if model.config.encoder is None else {}
-                if chat.image_id is not None:
-                    data["image_token_index"] = chat.image_id
+            ids = _special_ids(chat)
+            none = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": None}  # else defaults past a small vocabulary
+            data.get("text_config", data).update(none | ids)
+            if chat is not None and chat.image_id is not None:
+                data["image_token_index"] = chat.image_id
             if model.config.encoder is not None:
                 write_json(folder / "preprocessor_config.json", to_preprocessor_config(model.config.image))
-            write_json(folder / "generation_config.json", to_generation_config(generation, _special_ids(chat)))
+            write_json(folder / "generation_config.json", to_generation_config(generation, ids))
         write_json(folder / "config.json", data)  # last: without it a folder is no checkpoint
     return path
 
 
-def _special_ids(chat: Chat | TemplateChat | None) -> dict[str, int | None]:
+def _special_ids(chat: Chat | TemplateChat | None) -> dict:
     if chat is None:
         return {}
     begin = getattr(chat, "special", {}).get("bos_token", "<|begin_of_text|>")
-    return {
-        "bos_token_id": chat.tokenizer.id(begin),
-        "pad_token_id": chat.pad_id,
-        "eos_token_id": sorted(chat.stop_ids),
-    }
+    ids = {"bos_token_id": chat.tokenizer.id(begin), "eos_token_id": sorted(chat.stop_ids), "pad_token_id": chat.pad_id}
+    return {key: value for key, value in ids.items() if value is not None}
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -138,7 +138,7 @@ def rope_scaling(rope: dict, max_seq_len: int) -> RopeScaling | None:
 
 
 def image_config(folder: Path, image: ImageConfig) -> ImageConfig:
-    """preprocessor_config.json (processor_config.json of transformers 5) -> ImageConfig, checked against the model's."""
+    """preprocessor_config.json (processor_config.json of transformers 5) -> ImageConfig, checked against `image`."""
     path, data = folder / "preprocessor_config.json", None
     if path.is_file():
         data = read_json(path)
@@ -181,6 +181,8 @@ def _read(data: dict, table: dict) -> dict:
     out = {}
     for ours, (theirs, default) in table.items():
         value = out[ours] = data.get(theirs, default)
+        if isinstance(value, str | bool | dict) and ours != "tie_embeddings":
+            raise ValueError(f"{theirs} is {value!r}, expected a number")
         most = 1000 if ours in ("n_layers", "n_global_layers") else 10**8
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= most:
             raise ValueError(f"{theirs} is {value}, an impossible size")
@@ -283,13 +285,13 @@ def to_preprocessor_config(image: ImageConfig) -> dict:
     }  # fmt: skip
 
 
-def to_generation_config(generation: dict, special_ids: dict[str, int | None]) -> dict:
+def to_generation_config(generation: dict, special_ids: dict) -> dict:
     """Our generation settings -> generation_config.json."""
     out = {theirs: generation[ours] for ours, theirs in GENERATION.items() if generation.get(ours) is not None}
     sample = bool(out.get("temperature", 0.0))
     if not sample:
         out.pop("temperature", None)
-    out |= {"do_sample": sample, **{key: value for key, value in special_ids.items() if value is not None}}
+    out |= {"do_sample": sample, **special_ids}
     if stop := generation.get("stop_ids"):
         out["eos_token_id"] = sorted(stop)
     return out

@@ -90,6 +90,7 @@ EXTRA_ROWS = "text_model.learnable_embedding.weight"
 EMBEDDING, HEAD = "text_model.tok_embeddings.weight", "text_model.output.weight"
 VISION = "vision_model.vision_encoder."
 BUFFERS = ("rope.freqs",)  # stored by LLaMA 1 and 2, computed here
+CONTEXTS = {500000.0: 8192, 1000000.0: 16384}  # by rope_theta: Llama 3, Code Llama; else LLaMA 1 (eps 1e-6) or 2
 VISION_HEADS, VISION_TAPS = 16, (3, 7, 15, 23, 30)  # constants of Meta's code
 SHARD = re.compile(r"consolidated(?:\.(\d+))?\.(pth|safetensors)")
 
@@ -155,7 +156,7 @@ def open_shards(folder: Path) -> Shards:
     paths = files(folder)
     if not paths:
         raise CheckpointError(
-            f"{folder}: has params.json but no weights; expected consolidated.00.pth (or .safetensors) and further shards"
+            f"{folder}: has params.json but no weights; expected consolidated.00.pth (or .safetensors) and so on"
         )
     shards = []
     for path in paths:
@@ -222,17 +223,14 @@ def _decoder(params: dict, shards: Shards, blocks: tuple[int, ...]) -> DecoderCo
         raise ValueError(f"vocab_size is {stated}, but the weights have {vocab_size} rows of output")
     # Meta's code always stretches by 8; the hub's configs of Llama 3.2 1B and 3B, the tied ones, say 32.
     factor = float(params.get("rope_scaling_factor") or (32.0 if tied else 8.0))
-    context = (
-        131072
-        if scaled
-        else {500000.0: 8192, 1000000.0: 16384}.get(theta, 4096 if params.get("norm_eps") != 1e-6 else 2048)
-    )
+    context = 131072 if scaled else CONTEXTS.get(theta, 2048 if params.get("norm_eps") == 1e-6 else 4096)
     return from_dict(
         DecoderConfig,
         dict(
             dim=dim, n_layers=params["n_layers"], n_heads=n_heads, n_kv_heads=n_kv_heads, head_dim=dim // n_heads,
             hidden_dim=shards.dim("text_model.layers.0.feed_forward.w1.weight", 0),
-            norm_eps=params.get("norm_eps", 1e-5), rope_theta=theta, rope_scaling=RopeScaling(kind="llama3", factor=factor) if scaled else None,
+            norm_eps=params.get("norm_eps", 1e-5), rope_theta=theta,
+            rope_scaling=RopeScaling(kind="llama3", factor=factor) if scaled else None,
             vocab_size=vocab_size, n_extra_tokens=shards.dim(EXTRA_ROWS, 0) if EXTRA_ROWS in shards else 0,
             max_seq_len=params.get("max_seq_len") or context, tie_embeddings=tied, cross_attention_layers=blocks,
         ),
@@ -330,7 +328,7 @@ def to_ours(name: str, tensors: tuple[Tensor, ...], config: ModelConfig) -> Tens
 
 
 def per_aspect_ratio(grid: Tensor, max_tiles: int) -> Tensor:
-    """Embeddings by tile place (R, C, N, D) -> rows by aspect ratio (grids + 1, max_tiles * N * D), zero past a picture."""
+    """Embeddings by tile place (R, C, N, D) -> rows by aspect ratio (grids + 1, max_tiles * N * D), zero past them."""
     if grid.ndim != 4 or min(grid.shape[:2]) < max_tiles:
         return grid  # the wrong shape, which is reported by whoever asked
     grids = [(r, c) for r in range(1, max_tiles + 1) for c in range(1, max_tiles // r + 1)]

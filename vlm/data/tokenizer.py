@@ -13,7 +13,9 @@ CONTROL = (
     BEGIN, END, "<|reserved_special_token_0|>", "<|reserved_special_token_1|>", PAD, "<|step_id|>",
     START_HEADER, END_HEADER, EOM, EOT, "<|python_tag|>",
 )  # fmt: skip
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 N_RESERVED = 16  # control tokens in all, so that one can be named later without moving any id
 
 
@@ -26,7 +28,8 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - N_RESERVED,
-        min_frequency=2, limit_alphabet=256,
+        min_frequency=2,
+        limit_alphabet=256,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

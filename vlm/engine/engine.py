@@ -58,7 +58,9 @@ class Engine:
             )
 
     @torch.inference_mode()
-    def prefill(self, prompts: list[Prompt], pictures: list[list[Picture]], slots: int) -> tuple[KVCache, dict | None, Tensor, Tensor]:
+    def prefill(
+        self, prompts: list[Prompt], pictures: list[list[Picture]], slots: int
+    ) -> tuple[KVCache, dict | None, Tensor, Tensor]:
         """Run all prompts: cache, image keys and values, intervals of the last token (R, 2), its logits (R, V)."""
         lengths = torch.tensor([len(p.tokens) for p in prompts])
         width = int(lengths.max())

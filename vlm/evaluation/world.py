@@ -74,12 +74,16 @@ def evaluate_world(
             index, seed=seed, mixture=mixture or {"scenes": 1.0}, size=model.model.config.image.tile_size, split=split,
             n_questions=2, emoji_path=emoji,
         )  # fmt: skip
-        rows += [{"image": drawn.image, "question": q.text, "answer": q.answer, "family": q.family} for q in drawn.questions]
+        rows += [
+            {"image": drawn.image, "question": q.text, "answer": q.answer, "family": q.family} for q in drawn.questions
+        ]
         index += 1
     return score(rows[:n], *ask_all(model, rows[:n], batch_size, progress))
 
 
-def evaluate_pack(model: VLM, path: str | Path, *, limit: int | None = None, batch_size: int = 64, progress: bool = True) -> dict:
+def evaluate_pack(
+    model: VLM, path: str | Path, *, limit: int | None = None, batch_size: int = 64, progress: bool = True
+) -> dict:
     """Zero-shot yes/no accuracy on a zip of NLVR sentences or SHAPES arrays (`index.jsonl` with pictures or arrays)."""
     rows = []
     with zipfile.ZipFile(path) as pack:

@@ -55,11 +55,21 @@ class TrainConfig:
 
     def __post_init__(self):
         if self.model not in PRESETS:
-            raise ValueError(f"model: found {self.model!r}, expected one of {', '.join(PRESETS)}{near_match(self.model, PRESETS)}")
+            raise ValueError(
+                f"model: found {self.model!r}, expected one of {', '.join(PRESETS)}{near_match(self.model, PRESETS)}"
+            )
         ends = [s.until for s in self.stages]
         if not ends or ends != sorted(set(ends)):
             raise ValueError(f"stages: found ends {ends}, expected at least one, each `until` larger than the last")
-        for name in ("batch_pictures", "questions", "accumulate", "log_every", "sample_every", "checkpoint_every", "keep"):
+        for name in (
+            "batch_pictures",
+            "questions",
+            "accumulate",
+            "log_every",
+            "sample_every",
+            "checkpoint_every",
+            "keep",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
         if self.dtype not in ("bf16", "fp32"):

@@ -73,7 +73,9 @@ def dense_labels(drawn: Sample, grid: tuple[int, int], patches: int) -> dict[str
     width, height = drawn.image.size
     maps = {name: np.zeros((rows, cols), dtype=np.int64) for name in ("what", "color", "size", "center")}
     for thing in sorted(drawn.things, key=lambda t: -(t.box[2] - t.box[0]) * (t.box[3] - t.box[1])):
-        x0, y0, x1, y1 = (v * n / side for v, n, side in zip(thing.box, (cols, rows) * 2, (width, height) * 2, strict=True))
+        x0, y0, x1, y1 = (
+            v * n / side for v, n, side in zip(thing.box, (cols, rows) * 2, (width, height) * 2, strict=True)
+        )
         row, col = min(int((y0 + y1) / 2), rows - 1), min(int((x0 + x1) / 2), cols - 1)
         span = slice(round(y0), max(round(y1), round(y0) + 1)), slice(round(x0), max(round(x1), round(x0) + 1))
         for name, label, names in (

@@ -102,12 +102,19 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
     trainee = Trainee(model).to(device).train()
     optimizer = make_optimizer(trainee, config)
     done = state.checkpoints(folder)
-    info = state.load_state(done[-1], trainee, optimizer) if done else {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0}
+    info = (
+        state.load_state(done[-1], trainee, optimizer)
+        if done
+        else {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0}
+    )
     forward = torch.compile(trainee, dynamic=True) if config.compile else trainee
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bf16")
     batches = iter(loader(WorldBatches(config, model.config, chat), info["step"] * config.accumulate, config.workers))
     end = min(config.steps, stop_after or config.steps)
-    log, bar = (folder / "log.jsonl").open("a"), tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05)
+    log, bar = (
+        (folder / "log.jsonl").open("a"),
+        tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05),
+    )
     window, start, last = {}, time.monotonic(), done[-1] if done else folder
     with interruptible(config.stop_minutes) as interrupted, contextlib.closing(log), bar:
         for step in range(info["step"], end):
@@ -135,10 +142,14 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
                 row |= {"lr": round(optimizer.param_groups[0]["lr"], 7), "gates": gates(model)}
                 log.write(json.dumps({"step": finished, **row}) + "\n")
                 log.flush()
-                bar.set_postfix({k: v for k, v in row.items() if k in ("loss", "answer", "answer_right", "dense")}, refresh=False)
+                bar.set_postfix(
+                    {k: v for k, v in row.items() if k in ("loss", "answer", "answer_right", "dense")}, refresh=False
+                )
                 window, start = {}, now
             if finished % config.checkpoint_every == 0 or finished == end or interrupted():
-                last = state.save_state(folder, finished, trainee, optimizer, {k: v for k, v in info.items() if k != "step"}, config.keep)
+                last = state.save_state(
+                    folder, finished, trainee, optimizer, {k: v for k, v in info.items() if k != "step"}, config.keep
+                )
             if finished % config.sample_every == 0:
                 write_samples(folder / "samples", finished, model, chat, config)
             if interrupted():

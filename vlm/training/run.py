@@ -90,6 +90,6 @@ def load_weights(model: VisionLanguageModel, folder: Path) -> None:
         raise ValueError(f"init: {path} does not exist; give a model folder written by `vlm train`")
     missing, unexpected = model.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
     if missing or unexpected:
-        raise ValueError(f"init: {path} is of another model: {len(missing)} missing and {len(unexpected)} unexpected tensors")
-
-
+        raise ValueError(
+            f"init: {path} is of another model: {len(missing)} missing and {len(unexpected)} unexpected tensors"
+        )

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
-def save_state(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, info: dict, keep: int) -> Path:
+def save_state(
+    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, info: dict, keep: int
+) -> Path:
     """Write `folder/step-N` atomically and delete all but the newest `keep`."""
     tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     names = [n for n, p in model.named_parameters() if p.requires_grad]
@@ -46,7 +48,9 @@ def save_state(folder: Path, step: int, model: nn.Module, optimizer: torch.optim
 
 def checkpoints(folder: Path) -> list[Path]:
     """All complete checkpoints of a run, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if (p / "state.safetensors").is_file() and (p / "info.json").is_file())
+    return sorted(
+        p for p in folder.glob("step-*") if (p / "state.safetensors").is_file() and (p / "info.json").is_file()
+    )
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:

@@ -1,0 +1,1 @@
+"""The image Q&A page."""

@@ -1,0 +1,151 @@
+"""The image Q&A page: a picture, a chat about it, examples that show what the model knows.
+
+Notable here:
+- Pictures reach the model through `vlm.image.open_image` alone; gradio only hands over a file name.
+- Stop closes the generator, and with it the engine's cache; nothing goes on in the background.
+- Examples are drawn by the project's own worlds when the page starts: nothing is downloaded.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+
+from vlm.api import VLM
+from vlm.data.worlds import sample
+from vlm.image import ImageError, open_image
+
+CSS = """
+.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
+#note { opacity: 0.8; font-size: 0.9em; }
+"""
+NOTE = (
+    "The shipped model is small and knows drawn scenes: shapes, their colours, sizes, places and numbers. "
+    "Photographs are outside of what it was trained on, and it errs inside of it too: see the figures in the README."
+)
+EXAMPLE_SEEDS = ((0, "exist"), (3, "attribute"), (5, "count"), (8, "position"), (11, "attribute"), (14, "count"))
+
+
+class Picture(gr.Image):
+    """gr.Image without its own decoding: the file goes to our guarded opener as it was uploaded."""
+
+    is_template = True  # gradio's way of saying: the page shows this as its parent class
+
+    def preprocess(self, payload):
+        return payload.path if payload is not None else None
+
+
+def example_pictures(folder: Path, size: int = 96) -> list[list[str]]:
+    """Draw pictures that the model has never seen, each with a question: [[path, question], ...]."""
+    rows = []
+    for number, (index, family) in enumerate(EXAMPLE_SEEDS):
+        drawn = sample(
+            index, seed=2026, mixture={"scenes": 1.0}, size=size, split="val", n_questions=1, families=(family,)
+        )
+        path = folder / f"scene-{number + 1}.png"
+        drawn.image.resize((4 * size, 4 * size)).save(path)
+        rows.append([str(path), drawn.questions[0].text])
+    return rows
+
+
+def text_of(content: Any) -> str:
+    """The words of a message's content, in whichever form gradio hands it over."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        return content.get("text", "") if content.get("type", "text") == "text" else ""
+    return " ".join(filter(None, map(text_of, content or [])))
+
+
+def to_messages(picture: str, history: list[dict]) -> list[dict]:
+    """Gradio's history -> the model's messages; the picture stands before the first question."""
+    messages: list[dict] = [{"role": m["role"], "content": text_of(m["content"])} for m in history]
+    first = next(m for m in messages if m["role"] == "user")
+    first["content"] = [{"type": "image", "image": picture}, {"type": "text", "text": first["content"]}]
+    return messages
+
+
+def build(model: VLM) -> gr.Blocks:
+    """The page for one model."""
+
+    def ask(question: str, history: list[dict]) -> tuple[str, list[dict]]:
+        if not (question or "").strip():
+            raise gr.Error("Type a question about the picture first.")
+        return "", [*history, {"role": "user", "content": question.strip()}]
+
+    def answer(picture: str | None, history: list[dict], temperature: float, tokens: int) -> Iterator[list[dict]]:
+        if not history or history[-1]["role"] != "user":
+            yield history
+            return
+        said, pieces = "", None
+        try:
+            if not picture:
+                raise ImageError("Give a picture first: drop one on the left, or choose an example.")
+            open_image(picture)
+            pieces = model.chat(
+                to_messages(picture, history), stream=True, max_new_tokens=int(tokens), temperature=temperature
+            )
+            for piece in pieces:
+                said += piece
+                yield [*history, {"role": "assistant", "content": said}]
+            if not said:
+                yield [*history, {"role": "assistant", "content": "(the model had nothing to say)"}]
+        except ValueError as error:
+            message = str(error).replace(str(picture), Path(str(picture)).name)
+            yield [*history, {"role": "assistant", "content": f"⚠ {message}"}]
+        finally:
+            if pieces is not None:
+                pieces.close()
+
+    def start_over(picture: str | None) -> list:
+        return []
+
+    with gr.Blocks(title="Ask a picture") as page, tempfile.TemporaryDirectory(prefix="examples-") as folder:
+        examples = example_pictures(Path(folder))
+        gr.Markdown("# Ask a picture\nA vision-language model that sees through gated cross-attention.")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                picture = Picture(type="filepath", label="Picture", height=330, sources=["upload", "clipboard"])
+                describe = gr.Button("Describe the picture")
+                with gr.Accordion("Settings", open=False):
+                    temperature = gr.Slider(0, 1.5, value=0, step=0.1, label="Temperature (0: the likeliest answer)")
+                    tokens = gr.Slider(8, 256, value=96, step=8, label="Longest answer, in tokens")
+            with gr.Column(scale=3, min_width=300):
+                chat = gr.Chatbot(label="Chat", height=370, placeholder="Ask something about the picture.")
+                question = gr.Textbox(
+                    label="Question", placeholder="How many red circles are there?", submit_btn=True, lines=1
+                )
+                with gr.Row():
+                    stop = gr.Button("Stop", variant="stop", size="sm")
+                    clear = gr.Button("Clear", size="sm")
+        gr.Examples(examples, [picture, question], label="Examples: choose one, then send the question")
+        gr.Markdown(NOTE, elem_id="note")
+
+        inputs = [picture, chat, temperature, tokens]
+        runs = [
+            question.submit(ask, [question, chat], [question, chat], api_visibility="private").success(
+                answer, inputs, chat, concurrency_id="model", api_name="answer"
+            ),
+            describe.click(
+                lambda h: [*h, {"role": "user", "content": "Describe the picture."}], chat, chat, api_visibility="private"
+            ).then(answer, inputs, chat, concurrency_id="model", api_visibility="private"),
+        ]
+        stop.click(None, cancels=runs, api_visibility="private")
+        clear.click(start_over, picture, chat, cancels=runs, api_visibility="private")
+        picture.input(start_over, picture, chat, api_visibility="private")
+    return page.queue(max_size=32, default_concurrency_limit=1)
+
+
+def serve(model: VLM, *, host: str = "127.0.0.1", port: int = 7860, share: bool = False, block: bool = True) -> gr.Blocks:
+    """Launch the page; returns at once with `block=False`."""
+    page = build(model)
+    page.launch(
+        server_name=host, server_port=port, share=share, prevent_thread_lock=not block, quiet=not block, ssr_mode=False,
+        max_file_size="20mb", css=CSS, theme=gr.themes.Soft(), footer_links=[],
+    )  # fmt: skip
+    return page

@@ -1,0 +1,73 @@
+"""The page answers, streams and complains in words."""
+
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from demo.app import example_pictures, serve, text_of, to_messages
+
+
+class Stub:
+    """A model that says which picture size it was given, in two pieces."""
+
+    def __init__(self):
+        self.closed = 0
+
+    def chat(self, messages, *, stream, max_new_tokens, temperature):
+        def pieces():
+            try:
+                yield "I see "
+                yield messages[-1]["content"] if isinstance(messages[-1]["content"], str) else "it"
+            finally:
+                self.closed += 1
+
+        return pieces()
+
+
+@pytest.fixture(scope="module")
+def stub():
+    return Stub()
+
+
+@pytest.fixture(scope="module")
+def client(stub):
+    page = serve(stub, port=None, block=False)
+    yield Client(page.local_url, verbose=False)
+    page.close()
+
+
+def asked(question):
+    return [{"role": "user", "content": [{"type": "text", "text": question}]}]
+
+
+def last_words(history):
+    return text_of(history[-1]["content"])
+
+
+def test_a_question_is_answered_and_the_generator_closed(client, stub, tmp_path):
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "p.png")
+    said = client.predict(handle_file(str(tmp_path / "p.png")), asked("What is it?"), 0, 16, api_name="/answer")
+    assert last_words(said) == "I see it" and stub.closed == 1
+
+
+def test_a_file_that_is_no_picture_gives_one_clear_line(client, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    said = client.predict(handle_file(str(tmp_path / "bad.png")), asked("What is it?"), 0, 16, api_name="/answer")
+    assert last_words(said).startswith("⚠") and "bad.png" in last_words(said) and "\n" not in last_words(said)
+
+
+def test_no_picture_is_said(client):
+    assert "Give a picture first" in last_words(client.predict(None, asked("What is it?"), 0, 16, api_name="/answer"))
+
+
+def test_history_comes_in_several_forms():
+    forms = ["hi", {"type": "text", "text": "hi"}, [{"type": "text", "text": "hi"}], ["hi"]]
+    assert [text_of(f) for f in forms] == ["hi"] * 4
+    messages = to_messages("p.png", [{"role": "user", "content": f} for f in forms])
+    assert [p["type"] for p in messages[0]["content"]] == ["image", "text"]
+    assert [m["content"] for m in messages[1:]] == ["hi"] * 3
+
+
+def test_examples_are_drawn(tmp_path):
+    rows = example_pictures(tmp_path)
+    assert len(rows) >= 6 and all(Image.open(path).size == (384, 384) and question for path, question in rows)

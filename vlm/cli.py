@@ -1,0 +1,221 @@
+"""The `vlm` command: subcommand -> function, flags from the signature.
+
+Heavy imports stand inside the commands, so that `vlm --help` answers at once. Errors of users are one line on standard
+error and exit code 2.
+"""
+
+import contextlib
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Vision-language models that see through gated cross-attention.",
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+data_app = typer.Typer(help="Training data from the procedural worlds.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
+Json = Annotated[str | None, typer.Option("--json", help="Write all figures to this file; - is standard output.")]
+MaxTokens = Annotated[int, typer.Option(help="New tokens at most.")]
+
+
+def write_json(path: str | None, data: object) -> None:
+    """Write what a command found, where it was asked for."""
+    if path == "-":
+        print(json.dumps(data, indent=1, ensure_ascii=False))
+    elif path:
+        Path(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def fail(message: str) -> None:
+    print(f"vlm: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """What the user or the machine did wrong becomes one line and exit code 2."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail("interrupted")
+        raise SystemExit(130) from None
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        fail(" ".join(str(error).split()) or type(error).__name__)
+        raise SystemExit(2) from None
+
+
+def show(results: list, names: list[str], path: str | None) -> None:
+    """Print results, errors in their place; exit 2 at the end if there was one."""
+    for name, result in zip(names, results, strict=True):
+        if result.error:
+            fail(result.error)
+        elif path != "-":
+            print(f"{name}: {result}" if len(results) > 1 else result)
+    rows = [{"image": n, **r.to_dict()} for n, r in zip(names, results, strict=True)]
+    write_json(path, rows)
+    if any(r.error for r in results):
+        raise SystemExit(2)
+
+
+@app.command()
+def caption(images: list[str], model: Model = None, max_new_tokens: MaxTokens = 96, json_path: Json = None) -> None:
+    """Describe pictures."""
+    import vlm
+
+    show(vlm.load(model).caption(images, max_new_tokens=max_new_tokens), images, json_path)
+
+
+@app.command()
+def ask(
+    image: str, question: str, model: Model = None, max_new_tokens: MaxTokens = 48, json_path: Json = None
+) -> None:
+    """Ask a question about a picture."""
+    import vlm
+
+    result = vlm.load(model).answer(image, question, max_new_tokens=max_new_tokens)
+    if json_path != "-":
+        print(result)
+    write_json(json_path, {"image": image, "question": question, **result.to_dict()})
+
+
+@app.command()
+def demo(
+    model: Model = None, host: str = "127.0.0.1", port: int = 7860, share: bool = False, json_path: Json = None
+) -> None:
+    """Open the image Q&A page."""
+    import vlm
+
+    loaded = vlm.load(model)
+    write_json(json_path, {"host": host, "port": port, "model": loaded.describe()})
+    page = importlib.import_module("demo.app")  # by name: the arrow of imports runs from the demo to us
+    page.serve(loaded, host=host, port=port, share=share)
+
+
+@app.command()
+def info(model: Annotated[str | None, typer.Argument()] = None, json_path: Json = None) -> None:
+    """Say what a model is made of."""
+    import vlm
+
+    found = vlm.load(model).describe()
+    if json_path != "-":
+        print(f"{found['source']}: {found['parameters']:,} parameters, {found['dtype']} on {found['device']}")
+        for part, count in found["parts"].items():
+            print(f"  {part:<10} {count:>15,}")
+    write_json(json_path, found)
+
+
+@app.command()
+def train(config: str, overrides: Annotated[list[str] | None, typer.Argument()] = None, json_path: Json = None) -> None:
+    """Train as CONFIG.yaml says; key=value lays over it. Goes on from the run's last checkpoint."""
+    from vlm.training.config import read_config
+
+    run = read_config(config, overrides or [])
+    from vlm.training.run import run_training
+
+    folder = run_training(run)
+    log = Path(run.output) / "log.jsonl"
+    last = json.loads(log.read_text().splitlines()[-1]) if log.is_file() else {}
+    if json_path != "-":
+        print(folder)
+    write_json(json_path, {"model": str(folder), **last})
+
+
+@app.command()
+def eval_world(
+    model: Model = None, count: int = 2000, seed: int = 1, split: str = "test", world: list[str] | None = None,
+    emoji: str | None = None, pack: list[str] | None = None, batch_size: int = 64, markdown: str | None = None,
+    json_path: Json = None,
+) -> None:  # fmt: skip
+    """Accuracy by question family on held-out pictures, beside the same model with the wrong picture.
+
+    --world NAME=WEIGHT mixes worlds; --pack FILE.zip adds a pack of yes/no questions that others drew.
+    """
+    import vlm
+    from vlm.evaluation.world import evaluate_pack, evaluate_world, to_markdown
+
+    loaded = vlm.load(model)
+    mixture = parse_weights(world or ["scenes=1"])
+    table = evaluate_world(
+        loaded, n=count, seed=seed, split=split, mixture=mixture, batch_size=batch_size, emoji=emoji
+    )
+    for path in pack or []:
+        table[Path(path).stem] = evaluate_pack(loaded, path, batch_size=batch_size)
+    if json_path != "-":
+        print(to_markdown(table))
+    if markdown:
+        Path(markdown).write_text(to_markdown(table), encoding="utf-8")
+    write_json(json_path, {"count": count, "seed": seed, "split": split, "mixture": mixture, "table": table})
+
+
+@app.command()
+def convert(source: str, target: str, layout: str = "native", json_path: Json = None) -> None:
+    """Write a checkpoint in another layout: native (ours) or hub (what transformers loads)."""
+    from vlm.checkpoints import load_checkpoint, save_checkpoint
+
+    folder = save_checkpoint(load_checkpoint(source), target, layout=layout)
+    if json_path != "-":
+        print(folder)
+    write_json(json_path, {"source": source, "target": str(folder), "layout": layout})
+
+
+@data_app.command()
+def render(
+    out: Annotated[str, typer.Option(help="Folder of the shards.")], count: int = 10000, seed: int = 0,
+    split: str = "train", world: list[str] | None = None, emoji: str | None = None, size: int = 96,
+    per_shard: int = 1000, json_path: Json = None,
+) -> None:  # fmt: skip
+    """Draw pictures with captions and questions into webdataset shards; run again to go on."""
+    from tqdm import tqdm
+
+    from vlm.data.shards import write_shards
+
+    mixture = parse_weights(world or ["scenes=1"])
+    with tqdm(total=count, unit="picture") as bar:
+        found = write_shards(
+            out, count=count, seed=seed, split=split, mixture=mixture, emoji=emoji, size=size, per_shard=per_shard,
+            progress=lambda done: bar.update(done - bar.n),
+        )  # fmt: skip
+    if json_path != "-":
+        print(f"{found['samples']} samples in {found['shards']} shards in {out}")
+    write_json(json_path, found)
+
+
+def parse_weights(items: list[str]) -> dict[str, float]:
+    """NAME=WEIGHT pairs -> shares."""
+    weights = {}
+    for item in items:
+        name, sep, value = item.partition("=")
+        try:
+            weights[name] = float(value) if sep else 1.0
+        except ValueError:
+            raise ValueError(f"--world {item!r}: expected NAME=WEIGHT, such as scenes=0.8") from None
+    return weights
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from vlm import __version__
+
+        print(f"vlm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    with one_line_errors():
+        app()
+
+
+if __name__ == "__main__":
+    main()
