@@ -20,8 +20,7 @@ TURN = "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n%s<|eot_id|>"
 STRINGS = "{{ bos_token }}{% for m in messages %}" + TURN % "{{ m['content'] | trim }}" + "{% endfor %}"
 LISTS = (
     "{{ bos_token }}{% for m in messages %}"
-    + TURN
-    % "{% for p in m['content'] %}{% if p['type'] == 'image' %}<|image|>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
+    + TURN % "{% for p in m['content'] %}{{ '<|image|>' if p['type'] == 'image' else p['text'] }}{% endfor %}"
     + "{% endfor %}"
 )
 NO_THOUGHTS = STRINGS.replace("m['content'] |", "m['content'].split('</think>')[-1] |")
@@ -106,7 +105,8 @@ def test_a_template_that_rewrites_the_answer_cannot_be_trained_on():
 @pytest.mark.parametrize("template", [STRINGS, LISTS, CHAT_TEMPLATE])
 def test_contents_reach_the_template_in_the_form_it_reads(template):
     forms = [[{"role": "system", "content": s}, user(u), said(a)] for s, u, a in (
-        ("Be brief.", "Hi", "Ho"), ([text("Be brief.")], [text("Hi")], [text("Ho")]), ("Be brief.", [text("H"), text("i")], "Ho"),
+        ("Be brief.", "Hi", "Ho"), ([text("Be brief.")], [text("Hi")], [text("Ho")]),
+        ("Be brief.", [text("H"), text("i")], "Ho"),
     )]  # fmt: skip
     a, *others = [chat(template).encode(form, generate=False) for form in forms]
     assert "Be brief.<|eot_id|>" in decode(a.tokens) and "type" not in decode(a.tokens)

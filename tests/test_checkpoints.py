@@ -260,10 +260,10 @@ DAMAGE = {
     "cross layers": (lambda f: edit(f / CONFIG, text_config__cross_attention_layers=[3, 9]), "has 9, which no Llama"),
     "biases": (lambda f: edit(f / CONFIG, text_config__attention_bias=True), "attention_bias is True, supported is"),
     "bitsandbytes": (
-        lambda f: edit(f / CONFIG, quantization_config={"quant_method": "bitsandbytes"}), r"quantized \(bitsandbytes\)"),
+        lambda f: edit(f / CONFIG, quantization_config={"quant_method": "bitsandbytes"}), "quantized .bitsandbytes"),
     "broken json": (lambda f: (f / CONFIG).write_text("{"), "config.json: not valid JSON"),
     "preprocessor of another model": (
-        lambda f: edit(f / "preprocessor_config.json", size={"height": 560, "width": 560}), "560 x 560, but config.json"),
+        lambda f: edit(f / "preprocessor_config.json", size={"height": 560, "width": 560}), "560 x 560, but config"),
     "tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: not a tokenizer.json"),
     "pickle": (
         lambda f: [single(f), (f / "model.safetensors").rename(f / "pytorch_model.bin")],

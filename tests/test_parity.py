@@ -95,8 +95,8 @@ def mllama():
     from transformers import MllamaConfig, MllamaForConditionalGeneration
 
     vision = {
-        "hidden_size": 24, "num_hidden_layers": 5, "num_global_layers": 3, "attention_heads": 3, "intermediate_size": 40,
-        "image_size": 56, "intermediate_layers_indices": [1, 4], "vision_output_dim": 72,
+        "hidden_size": 24, "num_hidden_layers": 5, "num_global_layers": 3, "attention_heads": 3,
+        "intermediate_size": 40, "image_size": 56, "intermediate_layers_indices": [1, 4], "vision_output_dim": 72,
     }  # fmt: skip
     text = {
         "hidden_size": 48, "num_hidden_layers": 9, "num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": 96,

@@ -64,8 +64,10 @@ def test_other_arguments_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"count": 0}, {"mixture": {}}, {"mixture": {"nowhere": 1}}, {"mixture": {"scenes": -1}}, {"mixture": {"scenes": float("nan")}},
-     {"split": "trian"}, {"name": "../x"}, {"emoji": "/no/such.zip"}],
+    [
+        {"count": 0}, {"mixture": {}}, {"mixture": {"nowhere": 1}}, {"mixture": {"scenes": -1}},
+        {"mixture": {"scenes": float("nan")}}, {"split": "trian"}, {"name": "../x"}, {"emoji": "/no/such.zip"},
+    ],
 )  # fmt: skip
 def test_senseless_arguments_are_refused(tmp_path, change):
     with pytest.raises(ValueError) as error:

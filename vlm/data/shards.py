@@ -4,7 +4,7 @@
   written under a temporary name, synced to disk and renamed: a shard that exists is complete, so a run that was cut
   off goes on where it stopped. `manifest.json` keeps the arguments; other arguments for the same folder are refused.
 - Reading trusts nobody: webdataset's own decoder unpickles `.pkl` members, which runs whatever the writer of the
-  archive wanted. Here pictures go through `vlm.image.open_image`, JSON through `json`, and every other member is ignored.
+  archive wanted. Here pictures go through `vlm.image.open_image`, JSON through `json`; other members are ignored.
 """
 
 import io
@@ -59,17 +59,18 @@ def write_shards(
         ValueError: arguments that differ from those of the folder's manifest, or that make no sense.
         OSError: a full disk; the unfinished shard is removed and the others stay.
     """
-    for label, value, least in (("count", count, 1), ("size", size, 32), ("n_questions", n_questions, 1), ("per_shard", per_shard, 1)):
+    numbers = (("count", count, 1), ("size", size, 32), ("n_questions", n_questions, 1), ("per_shard", per_shard, 1))
+    for label, value, least in numbers:
         if value < least:
             raise ValueError(f"{label}: found {value}, expected at least {least}")
     if split not in SPLITS:
         raise ValueError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
     if not mixture or set(mixture) - set(WORLDS) or not all(0 < w < float("inf") for w in mixture.values()):
-        raise ValueError(f"mixture: found {mixture}, expected world: weight above 0, the worlds being {', '.join(WORLDS)}")
+        raise ValueError(f"mixture: found {mixture}, expected weights above 0 for worlds of {', '.join(WORLDS)}")
     if not name or not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"name: found {name!r}, expected letters, digits, - and _")
     if emoji is not None and not Path(emoji).is_file():
-        raise ValueError(f"{emoji}: no such file; emoji is the zip of Noto drawings, or leave it out for the system font")
+        raise ValueError(f"{emoji}: no such file; give the zip of Noto drawings, or nothing for the system font")
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: this is a file, expected a folder for the shards")
@@ -104,7 +105,7 @@ def _claim(out: Path, arguments: dict) -> None:
         try:
             found = json.loads(path.read_text())
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise ValueError(f"{path}: not readable as JSON; remove it and the shards, or choose another folder") from None
+            raise ValueError(f"{path}: not readable as JSON; choose another folder") from None
         found = found if isinstance(found, dict) else {}
         if other := [k for k in arguments if found.get(k) != arguments[k]]:
             raise ValueError(
@@ -168,7 +169,7 @@ def from_record(image, record: dict[str, Any]) -> Sample:
     """The opposite of `to_record`; ValueError where the record has another shape."""
     try:
         captions, world = record["captions"], record["world"]
-        if not isinstance(world, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+        if not isinstance(captions, list) or not all(isinstance(v, str) for v in (world, *captions)):
             raise ValueError("found other types, expected world: text and captions: list of texts")
         things = [Thing(**{**t, "box": tuple(int(v) for v in t["box"])}) for t in record["things"]]
         questions = [Question(**q) for q in record["questions"]]
@@ -179,7 +180,9 @@ def from_record(image, record: dict[str, Any]) -> Sample:
         raise ValueError(f"not a record of a sample ({type(error).__name__}: {error})") from None
 
 
-def read_shards(paths: str | Path | Iterable[str | Path], *, skipped: Skipped | None = None, max_pixels: int = 40_000_000) -> Iterator[Sample]:
+def read_shards(
+    paths: str | Path | Iterable[str | Path], *, skipped: Skipped | None = None, max_pixels: int = 40_000_000
+) -> Iterator[Sample]:
     """Yield the samples of shards, in order; what cannot be read is counted in `skipped` and left out.
 
     Args:
@@ -188,7 +191,7 @@ def read_shards(paths: str | Path | Iterable[str | Path], *, skipped: Skipped | 
     Raises:
         ValueError: no shard there at all, or a path that does not exist.
     """
-    import webdataset as wds
+    from webdataset.tariterators import group_by_keys, tar_file_expander
 
     skipped = Skipped() if skipped is None else skipped
 
@@ -197,13 +200,16 @@ def read_shards(paths: str | Path | Iterable[str | Path], *, skipped: Skipped | 
         skipped.last = f"{type(error).__name__}: {error}"
         return True
 
-    shards = [str(p) for p in _shard_paths(paths)]
-    wanted = (*PICTURES, "json")
-    stages = [
-        wds.SimpleShardList(shards),
-        wds.tarfile_to_samples(handler=note, select_files=lambda name: name.rsplit(".", 1)[-1].lower() in wanted),
-    ]
-    for raw in wds.DataPipeline(*stages):
+    def streams() -> Iterator[dict[str, Any]]:
+        for path in shards:  # opened here: with WDS_SECURE webdataset opens no files, and without it also shell pipes
+            with path.open("rb") as stream:
+                yield {"url": str(path), "stream": stream}
+
+    def wanted(name: str) -> bool:
+        return name.rsplit(".", 1)[-1].lower() in (*PICTURES, "json")
+
+    shards = _shard_paths(paths)
+    for raw in group_by_keys(tar_file_expander(streams(), handler=note, select_files=wanted), handler=note):
         try:
             drawn = _decode(raw, max_pixels)
         except ValueError as error:  # ImageError and JSON errors are ValueErrors
