@@ -102,7 +102,7 @@ def build(model: VLM) -> gr.Blocks:
             if pieces is not None:
                 pieces.close()
 
-    def start_over(picture: str | None) -> list:
+    def start_over() -> list:
         return []
 
     with gr.Blocks(title="Ask a picture") as page, tempfile.TemporaryDirectory(prefix="examples-") as folder:
@@ -132,16 +132,18 @@ def build(model: VLM) -> gr.Blocks:
                 answer, inputs, chat, concurrency_id="model", api_name="answer"
             ),
             describe.click(
-                lambda h: [*h, {"role": "user", "content": "Describe the picture."}], chat, chat, api_visibility="private"
+                lambda h: ask("Describe the picture.", h)[1], chat, chat, api_visibility="private"
             ).then(answer, inputs, chat, concurrency_id="model", api_visibility="private"),
         ]
         stop.click(None, cancels=runs, api_visibility="private")
-        clear.click(start_over, picture, chat, cancels=runs, api_visibility="private")
-        picture.input(start_over, picture, chat, api_visibility="private")
+        clear.click(start_over, None, chat, cancels=runs, api_visibility="private")
+        picture.input(start_over, None, chat, api_visibility="private")
     return page.queue(max_size=32, default_concurrency_limit=1)
 
 
-def serve(model: VLM, *, host: str = "127.0.0.1", port: int = 7860, share: bool = False, block: bool = True) -> gr.Blocks:
+def serve(
+    model: VLM, *, host: str = "127.0.0.1", port: int | None = 7860, share: bool = False, block: bool = True
+) -> gr.Blocks:
     """Launch the page; returns at once with `block=False`."""
     page = build(model)
     page.launch(

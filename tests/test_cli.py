@@ -37,7 +37,8 @@ def picture(tmp_path):
 
 
 def test_help_needs_no_torch():
-    code = "import sys, vlm, vlm.cli; sys.exit(any(m in sys.modules for m in ('torch', 'gradio', 'transformers', 'PIL')))"
+    heavy = ("torch", "gradio", "transformers", "PIL")
+    code = f"import sys, vlm, vlm.cli; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

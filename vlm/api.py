@@ -79,7 +79,7 @@ class VLM:
         """Answer a question about a picture, or one question per picture for lists (a single question serves all).
 
         Raises:
-            ValueError: an empty question, lists of different lengths, or (for a single picture) a picture that cannot be read.
+            ValueError: an empty question, lists of different lengths, or a single picture that cannot be read.
         """
         single = not isinstance(image, list) and isinstance(question, str)
         count = len(image) if isinstance(image, list) else 1 if single else len(question)

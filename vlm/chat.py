@@ -1,7 +1,8 @@
 """Messages -> tokens, labels, and which pictures each token sees.
 
 Notable here:
-- Messages are OpenAI's: {"role", "content"}, content a string or parts {"type": "text", "text"} and {"type": "image", "image"}.
+- Messages are OpenAI's: {"role", "content"}; content is a string or parts {"type": "text", "text": ...} and
+  {"type": "image", "image": ...}.
 - The layout is LLaMA-3's: begin-of-text, then per message start-header, role, end-header, two newlines, content, eot.
 - Text typed by anyone is encoded with special tokens switched off: "<|eot_id|>" typed by a user stays those letters.
 - A token sees the pictures from the last run of image tokens at or before it (Meta's create_vision_mask); text before

@@ -1,8 +1,8 @@
 """The LLaMA-3 decoder with gated cross-attention standing beside it.
 
 Notable here:
-- `layers` is the untouched Llama; `cross_attention` holds the gated blocks, keyed by the Llama layer that each precedes.
-  Text without a picture runs through `layers` alone, bit for bit the Llama it was.
+- `layers` is the untouched Llama; `cross_attention` holds the gated blocks, keyed by the Llama layer that each
+  precedes. Text without a picture runs through `layers` alone, bit for bit the Llama it was.
 - Image keys and values come in as an argument; the cache is an object of the caller. The model keeps no state.
 
 Shapes: R text rows, T tokens, D dim, H heads, Hkv key/value heads, Dh head_dim, V vocabulary, S image tokens,

@@ -202,6 +202,7 @@ def write_weights(folder: Path, tensors: dict[str, Tensor], max_shard_bytes: int
         names = ["model.safetensors"]
     for file, keys in zip(names, shards, strict=True):
         save_file({k: tensors[k].detach().cpu().contiguous() for k in keys}, folder / file, {"format": "pt"})
+        (folder / file).chmod(folder.stat().st_mode & 0o666)  # safetensors makes it the owner's alone
     if len(shards) > 1:
         where = {key: file for file, keys in zip(names, shards, strict=True) for key in keys}
         total = sum(t.nbytes for t in tensors.values())

@@ -193,9 +193,8 @@ def write_samples(folder: Path, step: int, model: VisionLanguageModel, chat: Cha
         )  # fmt: skip
         drawn.image.save(folder / f"picture-{i}.png")
         said = vlm.answer([drawn.image] * len(drawn.questions), [q.text for q in drawn.questions])
-        rows.append({
-            "picture": i, "caption": str(vlm.caption(drawn.image)),
-            "answers": [{"question": q.text, "expected": q.answer, "said": str(a)} for q, a in zip(drawn.questions, said, strict=True)],
-        })  # fmt: skip
+        pairs = zip(drawn.questions, said, strict=True)
+        answers = [{"question": q.text, "expected": q.answer, "said": str(a)} for q, a in pairs]
+        rows.append({"picture": i, "caption": str(vlm.caption(drawn.image)), "answers": answers})
     (folder / f"step-{step:07d}.json").write_text(json.dumps(rows, indent=1))
     model.train()
