@@ -15,6 +15,7 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
+from PIL.Image import Resampling
 
 from vlm.api import VLM
 from vlm.data.worlds import sample
@@ -48,7 +49,7 @@ def example_pictures(folder: Path, size: int = 96) -> list[list[str]]:
             index, seed=2026, mixture={"scenes": 1.0}, size=size, split="val", n_questions=1, families=(family,)
         )
         path = folder / f"scene-{number + 1}.png"
-        drawn.image.resize((4 * size, 4 * size)).save(path)
+        drawn.image.resize((4 * size, 4 * size), Resampling.NEAREST).save(path)
         rows.append([str(path), drawn.questions[0].text])
     return rows
 
@@ -105,7 +106,7 @@ def build(model: VLM) -> gr.Blocks:
     def start_over() -> list:
         return []
 
-    with gr.Blocks(title="Ask a picture") as page, tempfile.TemporaryDirectory(prefix="examples-") as folder:
+    with gr.Blocks(title="Ask a picture", delete_cache=(3600, 86400)) as page, tempfile.TemporaryDirectory(prefix="examples-") as folder:
         examples = example_pictures(Path(folder))
         gr.Markdown("# Ask a picture\nA vision-language model that sees through gated cross-attention.")
         with gr.Row():

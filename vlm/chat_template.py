@@ -101,10 +101,10 @@ class TemplateChat:
 
     def _message(self, role: str, parts: list[dict], is_string: bool, typed: dict[str, str], marks) -> dict:
         """A message as the template is to see it, in the form (string or parts) that the template reads."""
-        texts = [part.get("text") for part in parts]
+        texts: list[str] = [part.get("text", "") for part in parts]
         for sentinel, token in typed.items():
-            texts = [text and text.replace(token, sentinel) for text in texts]
-        spoken = [i for i, text in enumerate(texts) if text and text.strip()]
+            texts = [text.replace(token, sentinel) for text in texts]
+        spoken = [i for i, text in enumerate(texts) if text.strip()]
         if marks and spoken:  # inside the white space at either end, which templates may trim
             first, last = spoken[0], spoken[-1]
             texts[first] = re.sub(r"(?s)^(\s*)", lambda m: m[1] + marks[0], texts[first], count=1)
@@ -115,7 +115,10 @@ class TemplateChat:
             is_string = not is_string if self._understands(role, not is_string) else is_string
         if is_string:
             return {"role": role, "content": "".join(texts)}
-        shown = [{"type": "image"} if text is None else {"type": "text", "text": text} for text in texts]
+        shown = [
+            {"type": "image"} if part["type"] == "image" else {"type": "text", "text": text}
+            for part, text in zip(parts, texts, strict=True)
+        ]
         return {"role": role, "content": shown}
 
     def _understands(self, role: str, as_string: bool) -> bool:
@@ -137,11 +140,9 @@ class TemplateChat:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         given = {"image_token": self.tokenizer.rust.id_to_token(self.image_id) if self.image_id is not None else ""}
-        given |= self.special | (variables or {})
+        given |= self.special | (variables or {}) | {"add_generation_prompt": generate}
         try:
-            rendered, _ = render_jinja_template(
-                [messages], chat_template=self.template, add_generation_prompt=generate, **given
-            )
+            rendered: list[str] = render_jinja_template([messages], chat_template=self.template, **given)[0]  # type: ignore
         except jinja2.TemplateSyntaxError as error:
             raise ChatError(
                 f"the checkpoint's chat template is no valid Jinja (line {error.lineno}: {error.message})"

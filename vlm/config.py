@@ -180,7 +180,7 @@ _MINI = ModelConfig(
         dim=192, n_layers=4, n_heads=6, n_kv_heads=3, head_dim=32, hidden_dim=384, vocab_size=1024, n_extra_tokens=8,
         max_seq_len=2048, tie_embeddings=True, cross_attention_layers=(1, 2, 3), gate_init=0.5,
     ),
-    image=ImageConfig(tile_size=96),
+    image=ImageConfig(tile_size=96, max_tiles=1),
 )  # fmt: skip
 
 PRESETS: dict[str, ModelConfig] = {

@@ -158,7 +158,11 @@ def save_checkpoint(
             if isinstance(chat, Chat):
                 write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
             ids = _special_ids(chat)
-            none = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": None}  # else defaults past a small vocabulary
+            none = {
+                "bos_token_id": 0,
+                "eos_token_id": None,
+                "pad_token_id": None,
+            }  # else defaults past a small vocabulary
             data.get("text_config", data).update(none | ids)
             if chat is not None and chat.image_id is not None:
                 data["image_token_index"] = chat.image_id

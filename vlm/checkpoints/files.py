@@ -113,9 +113,8 @@ def open_folder(folder: Path) -> Weights:
                 raise CheckpointError(f"{folder / file}: this shard is missing, it holds {some(names)}; get it again")
             weights.add_safetensors(folder / file, names)
         return weights
-    shards = sorted(p for p in folder.glob("model-*.safetensors") if SHARD.fullmatch(p.name))
-    if shards:
-        total = int(SHARD.fullmatch(shards[0].name)[2])
+    if totals := {int(m[2]) for p in folder.glob("model-*.safetensors") if (m := SHARD.fullmatch(p.name))}:
+        total = max(totals)
         for i in range(1, total + 1):
             weights.add_safetensors(folder / f"model-{i:05d}-of-{total:05d}.safetensors")
         return weights
@@ -191,7 +190,8 @@ def write_json(path: Path, data: dict) -> None:
 
 def write_weights(folder: Path, tensors: dict[str, Tensor], max_shard_bytes: int) -> None:
     """Write model.safetensors, in shards with an index where it is larger than `max_shard_bytes`."""
-    shards, size = [[]], 0
+    shards: list[list[str]] = [[]]
+    size = 0
     for name, tensor in tensors.items():
         if size + tensor.nbytes > max_shard_bytes and shards[-1]:
             shards, size = [*shards, []], 0

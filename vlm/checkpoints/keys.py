@@ -1,17 +1,30 @@
 """Key tables: our names on the left, a foreign dialect's on the right, `{}` for the layer number; strict both ways."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from vlm.checkpoints.files import CheckpointError, Weights, some
+from vlm.checkpoints.files import CheckpointError, some
 from vlm.config import ModelConfig
 from vlm.model import VisionLanguageModel
 
 NUMBER = re.compile(r"\.(\d+)(?=\.)")
+
+
+class Tensors(Protocol):
+    """Stored tensors by name: `files.Weights`, or Meta's shards put together."""
+
+    def __iter__(self) -> Iterator[str]: ...
+    def __contains__(self, name: str) -> bool: ...
+    def path(self, name: str) -> Path: ...
+    def read(self, name: str) -> Tensor: ...
+
+
 Numbering = dict[
     str, dict[int, int]
 ]  # our container -> {our layer number: theirs}; containers left out keep their numbers
@@ -48,7 +61,7 @@ def foreign_names(ours: Collection[str], table: dict[str, str], numbering: Numbe
 
 
 def fill(
-    model: VisionLanguageModel, weights: Weights, names: Mapping[str, str | tuple[str, ...]], *, source: str, device,
+    model: VisionLanguageModel, weights: Tensors, names: Mapping[str, str | tuple[str, ...]], *, source: str, device,
     dtype, convert: Callable[..., Tensor] | None = None, ignore: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     """Give each parameter its tensor, read one at a time; missing, unknown and misshapen tensors are errors.

@@ -189,7 +189,8 @@ def model_config(params: dict, overrides: dict, shards: Shards, path: Path) -> M
     if params.get("quantization_args"):
         raise CheckpointError(f"{path}: the weights are quantized (quantization_args); take the unquantized checkpoint")
     try:
-        encoder, image, blocks = None, ImageConfig(), ()
+        encoder, image = None, ImageConfig()
+        blocks: tuple[int, ...] = ()
         if "vision_model.vision_projection.weight" in shards:
             n_blocks = params.get("vision_num_cross_attention_layers", -1)
             if n_blocks < 1:
@@ -317,7 +318,7 @@ def to_ours(name: str, tensors: tuple[Tensor, ...], config: ModelConfig) -> Tens
             return tensor  # the wrong shape, which is reported by whoever asked
         return tensor.unflatten(0, (-1, config.decoder.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
     if name == "encoder.patch_embedding.weight":
-        return tensor.unflatten(1, (3, config.encoder.patch_size, -1))
+        return tensor.unflatten(1, (3, math.isqrt(tensor.shape[1] // 3), -1))
     if name == "encoder.position_embedding":
         return resize_positions(tensor[None, None], config)[0, 0]
     if name == "encoder.tile_position_embedding.weight":
@@ -344,7 +345,8 @@ def resize_positions(table: Tensor, config: ModelConfig) -> Tensor:
     params.json may state another tile size than the embeddings are stored at.
     """
     rows, cols, n_tokens, dim = table.shape
-    side, new = math.isqrt(n_tokens - 1), config.image.tile_size // config.encoder.patch_size
+    side = math.isqrt(n_tokens - 1)
+    new = config.image.tile_size // config.encoder.patch_size if config.encoder else side
     if side == new:
         return table
     patches = table[:, :, 1:].unflatten(2, (side, side)).permute(4, 0, 2, 1, 3)  # (D, R, side, C, side)

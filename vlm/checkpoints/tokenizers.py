@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as RustTokenizer
@@ -43,10 +44,10 @@ def load_tokenizer(folder: Path, config: DecoderConfig) -> Tokenizer | None:
         data = model.read_bytes()
         try:
             tokenizer = Tokenizer(from_sentencepiece(data) if data[:1] == b"\n" else from_tiktoken(data, config))
-        except CheckpointError:
-            raise
         except Exception as error:  # damaged data; `tokenizers` raises bare Exception
-            raise CheckpointError(f"{model}: not a tokenizer of LLaMA ({one_line(error)}); get it again") from None
+            raise CheckpointError(
+                f"{model}: not a tokenizer of LLaMA ({one_line(error)}); get it or a tokenizer.json again"
+            ) from None
     else:
         return None
     rows, size = config.vocab_size + config.n_extra_tokens, tokenizer.rust.get_vocab_size(with_added_tokens=False)
@@ -72,10 +73,12 @@ def from_tiktoken(data: bytes, config: DecoderConfig) -> RustTokenizer:
     letters = _byte_letters()
     spelled = {token: "".join(letters[b] for b in token) for token in ranks}
     merges = []
-    for token in sorted(ranks, key=ranks.get):
+    for token in sorted(ranks, key=lambda token: ranks[token]):
         splits = [(token[:i], token[i:]) for i in range(1, len(token))]
-        splits = sorted((ranks[a], ranks[b], a, b) for a, b in splits if a in ranks and b in ranks)
-        merges += [(spelled[a], spelled[b]) for _, _, a, b in splits]
+        known = [(a, b) for a, b in splits if a in ranks and b in ranks]
+        merges += [
+            (spelled[a], spelled[b]) for a, b in sorted(known, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+        ]
     vocab = {spelled[token]: rank for token, rank in ranks.items()}
     tokenizer = RustTokenizer(models.BPE(vocab, merges, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -119,15 +122,11 @@ def from_sentencepiece(data: bytes) -> RustTokenizer:
         elif field == 2:
             kind = dict(_protobuf(value)).get(3, 1)
     if kind != 2:
-        raise CheckpointError(
-            "tokenizer.model: a SentencePiece model that is not BPE; supply the checkpoint's tokenizer.json instead"
-        )
+        raise ValueError("a SentencePiece model that is not BPE")
     vocab = {text: i for i, (text, _) in enumerate(pieces)}
-    merges = []
-    for text in vocab:  # SentencePiece gives earlier pieces the better score
-        splits = [(text[:i], text[i:]) for i in range(1, len(text))]
-        merges += sorted((vocab[text], vocab[a], vocab[b], a, b) for a, b in splits if a in vocab and b in vocab)
-    merges = [(a, b) for _, _, _, a, b in sorted(merges)]
+    splits = [(text[:i], text[i:]) for text in vocab for i in range(1, len(text))]
+    merges = [(a, b) for a, b in splits if a in vocab and b in vocab]
+    merges.sort(key=lambda pair: (vocab[pair[0] + pair[1]], vocab[pair[0]], vocab[pair[1]]))  # earlier is better
     unknown = next((text for text, type in pieces if type == 2), "<unk>")
     tokenizer = RustTokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -143,9 +142,10 @@ def from_sentencepiece(data: bytes) -> RustTokenizer:
     return tokenizer
 
 
-def _protobuf(data: bytes) -> list[tuple[int, bytes | int]]:
+def _protobuf(data: bytes) -> list[tuple[int, Any]]:
     """The fields of a protobuf message in order: (number, bytes or integer); fixed-width numbers come as bytes."""
-    fields, at = [], 0
+    fields: list[tuple[int, Any]] = []
+    at = 0
 
     def varint() -> int:
         nonlocal at

@@ -123,6 +123,7 @@ def to_markdown(table: dict[str, dict[str, Any]]) -> str:
     """A table for a model card."""
     lines = ["| family | n | accuracy | 95 % | wrong picture | majority |", "|---|---|---|---|---|---|"]
     for family, r in table.items():
-        shares = [f"{r['accuracy']:.1%}", f"{r['low']:.1%} - {r['high']:.1%}", f"{r['blind']:.1%}", f"{r['majority']:.1%}"]
-        lines.append("| " + " | ".join([family, str(r["n"]), *shares]) + " |")
+        interval = f"{r['low']:.1%} - {r['high']:.1%}"
+        cells = [family, str(r["n"]), f"{r['accuracy']:.1%}", interval, f"{r['blind']:.1%}", f"{r['majority']:.1%}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
