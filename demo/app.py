@@ -106,8 +106,9 @@ def build(model: VLM) -> gr.Blocks:
     def start_over() -> list:
         return []
 
-    with gr.Blocks(title="Ask a picture", delete_cache=(3600, 86400)) as page, tempfile.TemporaryDirectory(prefix="examples-") as folder:
-        examples = example_pictures(Path(folder))
+    folder = tempfile.TemporaryDirectory(prefix="examples-")  # gradio copies what it shows into its own cache
+    with folder, gr.Blocks(title="Ask a picture", delete_cache=(3600, 86400)) as page:
+        examples = example_pictures(Path(folder.name))
         gr.Markdown("# Ask a picture\nA vision-language model that sees through gated cross-attention.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):

@@ -191,7 +191,7 @@ class VLM:
             for step in steps:
                 if step.finish != "stop":
                     ids.append(step.token)
-                text = self.chat_format.tokenizer.decode(ids)
+                text = self.chat_format.tokenizer.decode(ids).strip()  # as in a whole result
                 if text.endswith("\ufffd") and not step.finish:
                     continue
                 if len(text) > len(said):

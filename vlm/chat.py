@@ -88,6 +88,13 @@ def picture_visibility(tokens: list[int], image_id: int | None) -> list[tuple[in
     return sees
 
 
+def _url(part: dict) -> str | None:
+    """The address in OpenAI's form of a picture part, None where there is none."""
+    url = part.get("image_url")
+    url = url.get("url") if isinstance(url, dict) else url
+    return url if isinstance(url, str) else None
+
+
 def content_parts(message: dict) -> list[dict]:
     """The parts of a message, checked; a plain string is one text part."""
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
@@ -106,9 +113,8 @@ def content_parts(message: dict) -> list[dict]:
             parts.append(part)
         elif kind == "image" and "image" in part:
             parts.append(part)
-        elif kind == "image_url":  # OpenAI's form; the opener accepts data URLs and refuses addresses
-            url = part["image_url"]
-            parts.append({"type": "image", "image": url["url"] if isinstance(url, dict) else url})
+        elif kind == "image_url" and (url := _url(part)):  # the opener accepts data URLs and refuses addresses
+            parts.append({"type": "image", "image": url})
         else:
             raise ChatError(
                 "a content part must be {'type': 'text', 'text': ...} or {'type': 'image', 'image': ...}, "
@@ -146,8 +152,8 @@ class Chat:
             labels.extend(ids if learn else [IGNORE] * len(ids))
 
         for message in messages:
-            learn = message.get("role") == "assistant"
             parts = content_parts(message)
+            learn = message["role"] == "assistant"
             add(self._headers[message["role"]])
             for part in parts:
                 if part["type"] == "text":

@@ -148,7 +148,8 @@ class TemplateChat:
                 f"the checkpoint's chat template is no valid Jinja (line {error.lineno}: {error.message})"
             ) from None
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise ChatError(f"the checkpoint's chat template refuses these messages: {error}") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ChatError(f"the checkpoint's chat template refuses these messages: {reason}") from None
         return rendered[0]
 
     def _spoken(self, marked: str, begin: str, end: str, turns: list, typed: dict[str, str]) -> list[tuple[int, int]]:

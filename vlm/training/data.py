@@ -156,6 +156,7 @@ def loader(batches: WorldBatches, start: int, workers: int) -> DataLoader:
         batches,
         batch_size=None,
         sampler=range(start, len(batches)),
+        generator=torch.Generator(),  # its own: the run's random state is not for the loader to draw from
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,

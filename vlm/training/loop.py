@@ -146,13 +146,14 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
                     {k: v for k, v in row.items() if k in ("loss", "answer", "answer_right", "dense")}, refresh=False
                 )
                 window, start = {}, now
-            if finished % config.checkpoint_every == 0 or finished == end or interrupted():
+            stopping = interrupted()  # asked once: a stop is always a saved one
+            if finished % config.checkpoint_every == 0 or finished == end or stopping:
                 last = state.save_state(
                     folder, finished, trainee, optimizer, {k: v for k, v in info.items() if k != "step"}, config.keep
                 )
             if finished % config.sample_every == 0:
                 write_samples(folder / "samples", finished, model, chat, config)
-            if interrupted():
+            if stopping:
                 break
     return last
 

@@ -63,7 +63,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
             if key.startswith("optimizer.") and key.split(".", 2)[2] == name
         }  # fmt: skip
         if state:
-            optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
+            optimizer.state[p] = {k: v.to(p.device) for k, v in state.items()}  # step too: AdamW is fused
     torch.set_rng_state(tensors["rng.torch"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
