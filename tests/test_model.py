@@ -98,14 +98,14 @@ def test_trained_embeddings_of_padded_tiles_are_respected_without_dedupe(grid):
         assert (vit(tiles[None, None], torch.tensor([[grid]]))[0, 0] - wanted).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("tile_size", "n_tokens", "n_pad"), [(14, 2, 6), (42, 10, 6), (56, 17, 7)])
 @torch.no_grad()
-def test_tiles_of_whole_eights_of_tokens_have_no_padded_tokens():
-    vit = TiledViT(**SIZES, tile_size=14 * 3, patch_size=14, max_tiles=1, gate_init=0.5)
-    assert -vit.n_tokens % 8 == 6
-    wide = make_vit(tile_size=14 * 3, tile_padding="reference")
-    tiles = random_tiles(2, 3, 42, 42)
-    out = wide(tiles[None, None], torch.tensor([[(2, 1)]]))[0, 0]
-    torch.testing.assert_close(out, slow_reference(wide, tiles, (2, 1)), atol=2e-5, rtol=1e-4)
+def test_the_reference_padding_is_exact_for_other_tile_sizes(tile_size, n_tokens, n_pad):
+    vit = make_vit(tile_size=tile_size, tile_padding="reference")
+    assert (vit.n_tokens, vit._pad_counts(2)) == (n_tokens, (2, 1, n_pad))
+    tiles = random_tiles(2, 3, tile_size, tile_size)
+    out = vit(tiles[None, None], torch.tensor([[(2, 1)]]))[0, 0]
+    torch.testing.assert_close(out, slow_reference(vit, tiles, (2, 1)), atol=2e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -218,7 +218,11 @@ def test_tokens_see_only_the_pictures_of_their_interval(model):
 @torch.no_grad()
 def test_no_tiles_is_the_text_model(model):
     tokens = torch.arange(6)[None]
-    empty = torch.zeros(1, 0, 0, 3, 0, 0), torch.zeros(1, 0, 2, dtype=torch.long), torch.zeros(1, 6, 2, dtype=torch.long)
+    empty = (
+        torch.zeros(1, 0, 0, 3, 0, 0),
+        torch.zeros(1, 0, 2, dtype=torch.long),
+        torch.zeros(1, 6, 2, dtype=torch.long),
+    )
     assert torch.equal(model(tokens), model(tokens, *empty))
 
 

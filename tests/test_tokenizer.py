@@ -18,6 +18,7 @@ def tokenizer():
 
 def random_text(rng):
     """Any code points but surrogates, with stretches of spaces, line breaks, digits and control tokens."""
+
     def piece():
         kind = rng.randrange(6)
         if kind == 0:
@@ -54,7 +55,9 @@ def test_digits_stand_alone(tokenizer):
 
 
 def test_control_tokens_have_the_last_ids_and_the_image_token_the_first_one_past(tokenizer):
-    assert [tokenizer.id(c) for c in CONTROL] == list(range(VOCAB_SIZE - N_RESERVED, VOCAB_SIZE - N_RESERVED + len(CONTROL)))
+    assert [tokenizer.id(c) for c in CONTROL] == list(
+        range(VOCAB_SIZE - N_RESERVED, VOCAB_SIZE - N_RESERVED + len(CONTROL))
+    )
     assert tokenizer.id(IMAGE) == VOCAB_SIZE
     assert tokenizer.rust.get_vocab_size() == VOCAB_SIZE + 1
     assert sorted(tokenizer.rust.get_vocab().values()) == list(range(VOCAB_SIZE + 1))

@@ -1,5 +1,6 @@
 """What a training run is: a YAML file of these fields, `vlm train CONFIG.yaml key=value ...`."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,22 +85,43 @@ class TrainConfig:
         return next(s for s in self.stages if step < s.until)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML where 1e-3 is a number, as everywhere else; YAML 1.1 wants 1.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
     """A YAML file with dotted `key=value` overrides laid over it."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such config file")
     try:
-        data = yaml.safe_load(path.read_text()) or {}
+        data = yaml.load(path.read_text(), _Loader) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: found {data!r:.80}, expected a mapping with the keys of TrainConfig")
     for item in overrides:
-        key, sep, value = item.partition("=")
-        if not sep:
-            raise ValueError(f"override {item!r}: expected key=value")
-        target = data
-        *parents, last = key.split(".")
+        _override(data, item)
+    return from_dict(TrainConfig, data, str(path))
+
+
+def _override(data: dict, item: str) -> None:
+    """Lay one `a.b.0.c=value` over plain data; a number names an element of a list."""
+    key, sep, value = item.partition("=")
+    if not sep:
+        raise ValueError(f"override {item!r}: expected key=value")
+    target = data
+    *parents, last = key.split(".")
+    try:
         for part in parents:
             target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
-        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
-    return from_dict(TrainConfig, data, str(path))
+        target[int(last) if isinstance(target, list) else last] = yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {item!r}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise ValueError(f"override {item!r}: {key!r} leads nowhere in this config; check its parts") from None

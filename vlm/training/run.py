@@ -34,12 +34,20 @@ def sentences(config: TrainConfig, count: int = 6000) -> Iterator[str]:
 def model_config(config: TrainConfig) -> ModelConfig:
     """The preset with the run's dotted overrides laid over it."""
     data = to_dict(PRESETS[config.model])
-    for key, value in config.overrides.items():
-        target = data
-        *parents, last = key.split(".")
-        for part in parents:
-            target = target[part]
-        target[last] = value
+
+    def lay(over: dict, target: dict) -> None:
+        for key, value in over.items():
+            first, _, rest = str(key).partition(".")
+            if rest or isinstance(value, dict):
+                inner = target.get(first)
+                target[first] = {} if inner is None else inner  # null (no rope scaling) has no keys yet
+                if not isinstance(target[first], dict):
+                    raise ValueError(f"overrides: {first!r} is the value {inner!r}, it has no key {rest or value!r}")
+                lay({rest: value} if rest else value, target[first])
+            else:
+                target[first] = value
+
+    lay(config.overrides, data)
     return from_dict(ModelConfig, data, "overrides")
 
 
