@@ -108,7 +108,8 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path):
 def test_the_schedule_warms_up_and_decays():
     config = TrainConfig(output="x", lr=1.0, min_lr=0.1, warmup=10, stages=_stages())
     assert learning_rate(0, config) == pytest.approx(0.1) and learning_rate(9, config) == 1.0
-    assert learning_rate(1, TrainConfig(output="x", lr=1.0, min_lr=0.1, warmup=0, stages=_stages())) == pytest.approx(0.1)
+    cold = TrainConfig(output="x", lr=1.0, min_lr=0.1, warmup=0, stages=_stages())
+    assert learning_rate(1, cold) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("override", ["lern_rate=1", "model=mni", "stages=[]", "batch_pictures=0", "dtype=int8", "lr"])

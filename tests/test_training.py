@@ -289,7 +289,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(tmp_path, chat):
     config = config_for(tmp_path, caption_share=1.0, caption_weight=0.3, dense_weight=0.7)
     loss, parts = Trainee(new_model(config))(batches_of(config, chat)[0], config)
     wanted = parts["answer"] + 0.3 * parts["caption"] + 0.7 * parts["dense"]
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-6)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
 def test_one_batch_can_be_learnt_by_heart(tmp_path, chat):
