@@ -143,3 +143,14 @@ def test_configs_are_frozen_and_take_names_only(config):
         setattr(config, name, getattr(config, name))
     with pytest.raises(TypeError):
         type(config)(getattr(config, name))
+
+
+@pytest.mark.parametrize("name", ["dim", "n_layers", "hidden_dim", "vocab_size", "max_seq_len"])
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"decoder.{name}: found 0"):
+        DecoderConfig(**{name: 0})
+
+
+def test_an_unknown_connector_names_the_known_ones():
+    with pytest.raises(ValueError, match="linear"):
+        ConnectorConfig(name="liner")

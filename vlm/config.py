@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from adapters import CONNECTORS
 from vlm.image import ImageConfig
 
 
@@ -66,6 +67,9 @@ class ConnectorConfig:
 
     name: str = "linear"
 
+    def __post_init__(self):
+        _choice("connector.name", self.name, tuple(CONNECTORS))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
@@ -88,6 +92,9 @@ class DecoderConfig:
     gate_init: float = 0.0
 
     def __post_init__(self):
+        for name in ("dim", "n_layers", "n_heads", "head_dim", "hidden_dim", "vocab_size", "max_seq_len"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decoder.{name}: found {getattr(self, name)}, expected at least 1")
         _divides("decoder.n_kv_heads", self.n_kv_heads, "decoder.n_heads", self.n_heads)
         layers = self.cross_attention_layers
         if len(set(layers)) != len(layers) or any(not 0 <= i < self.n_layers for i in layers):
