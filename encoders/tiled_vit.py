@@ -256,11 +256,11 @@ class TiledViT(nn.Module):
 
     def _padded_tiles(self, grid_id: Tensor, n: int, kept: int) -> Tensor:
         """Tiles of zero pixels as they come out of the embedding, (B, kept, N, C)."""
-        bias_free = self.position_embedding.new_zeros(len(grid_id), kept, self.n_tokens - 1, len(self.class_embedding))
+        blank = self.position_embedding.new_zeros(len(grid_id), kept, self.n_tokens - 1, len(self.class_embedding))
         if not self.dedupe_padding:
-            full = bias_free.new_zeros(len(grid_id), n + kept, *bias_free.shape[2:])
+            full = blank.new_zeros(len(grid_id), n + kept, *blank.shape[2:])
             return self._embed(full, grid_id)[:, n:]
-        x = torch.cat([self.class_embedding.expand(len(grid_id), kept, 1, -1), bias_free], dim=2)
+        x = torch.cat([self.class_embedding.expand(len(grid_id), kept, 1, -1), blank], dim=2)
         return self.pre_norm(x + (1 - self.position_gate.tanh()) * self.position_embedding)
 
     def _spread(self, place: Tensor, n_padding: int, grid_id: Tensor) -> Tensor:
