@@ -2,6 +2,8 @@
 
 - `sample(index, seed=...)` is a pure function of its arguments: any worker can draw any sample, in any order, and a
   run is resumed or repeated by its seed alone. The split is part of the seed, so splits never meet.
+- Splits differ from "train" in what is new: "val" new pictures; "test" new pictures and held-out phrasings;
+  "test-combos" new pictures, of scenes with the held-out pairs of colour and shape, asked in training phrasings.
 - WORLDS is the table of worlds, each a function of a random generator; WHAT, COLORS and SIZES are the closed label
   vocabularies over all of them, index 0 being "nothing here" or "not said".
 - A curriculum is the `families` argument: ("exist", "attribute") first, everything later.

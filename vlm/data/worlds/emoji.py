@@ -22,7 +22,6 @@ from vlm.data.worlds.language import (
     DIRECTION,
     NUMBERS,
     OPPOSITE,
-    Phrasings,
     article,
     ask,
     at,
@@ -34,38 +33,13 @@ from vlm.data.worlds.language import (
     sentence,
 )  # fmt: skip
 from vlm.data.worlds.refer import DIRECTIONS, Look, Scene
+from vlm.data.worlds.wording import EMOJI as PHRASINGS
 
 FONT = "NotoColorEmoji.ttf"
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts", "/Library/Fonts")
 FONT_SIZE = 109  # the only size that the bitmap font holds
 CATEGORIES = tuple(c for c in NAMES if c)
 ALSO = {"fruit": {"plant"}, "vegetable": {"plant"}}  # what a category may be called too: never offered as wrong
-
-# {x} "cat", {ax} "a cat", {xs} "cats"; {y} another name
-PHRASINGS: Phrasings = {
-    "name": (
-        ("What is this?", "Which emoji is this?", "What do you see?", "What is in the picture?"),
-        ("What does the image show?", "Name this emoji."),
-    ),
-    "exist": (
-        ("Is there {ax}?", "Are there any {xs}?", "Is there {ax} in the picture?", "Do you see {ax}?"),
-        ("Does the image show {ax}?", "Can you find {ax} here?"),
-    ),
-    "count": (
-        ("How many {xs} are there?", "How many {xs} do you see?", "Count the {xs}."),
-        ("What is the number of {xs}?", "Tell me how many {xs} the image has."),
-    ),
-    "side": (("Is the {x} {d} the {y}?", "Is the {x} somewhere {d} the {y}?"), ("Can the {x} be found {d} the {y}?",)),
-    "beside": (("What is {d} the {y}?", "What do you see {d} the {y}?"), ("Name what stands {d} the {y}.",)),
-    "is a": (("Is this {ax}?", "Is it {ax}?"), ("Does the image show some kind of {x}?",)),
-    "there is a": (("Is there any {x}?", "Is one of them {ax}?"), ("Is at least one of these {ax}?",)),
-    "kind": (
-        ("What kind of thing is the {x}?", "What is the {x}: {a} or {b}?"),
-        ("To which kind belongs the {x}: {a} or {b}?",),
-    ),
-    "where": (("Where is the {x}?", "Where in the picture is the {x}?"), ("In which part of the image is the {x}?",)),
-    "what at": (("What is {place}?", "What do you see {place}?"), ("Name what stands {place}.",)),
-}
 
 
 @lru_cache(maxsize=2)

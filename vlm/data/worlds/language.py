@@ -1,7 +1,7 @@
 """Words for all worlds: noun phrases, articles, plurals, numbers, positions, and the choice among phrasings.
 
 - A phrasing table maps a key to (phrasings for training, phrasings kept for the test split). The test split is asked
-  only in words that no training question used, so it measures understanding and not a memory of templates.
+  only in sentences whose form no training question had, made of words that training questions use.
 """
 
 import random

@@ -8,8 +8,9 @@
 import random
 
 from vlm.data.sample import Question
-from vlm.data.worlds.language import NUMBERS, Phrasings, article, noun, phrasings, pick, sentence
+from vlm.data.worlds.language import NUMBERS, article, noun, phrasings, pick, sentence
 from vlm.data.worlds.refer import Look
+from vlm.data.worlds.wording_nlvr import NLVR as PHRASINGS
 
 PAINT = {"black": (0, 0, 0), "yellow": (255, 255, 0), "blue": (0, 153, 255)}
 COLORS = tuple(PAINT)
@@ -21,92 +22,6 @@ BOXES = ("left", "middle", "right")
 CLEAR = 8  # pixels of height between centres for "above"
 
 Item = tuple[str, str, str, int, int]  # size, colour, shape, x, y within the box
-
-# {x} "black item", {ax}, {xs}; {kx} "one black item" or "3 black items"; {are}; {c} a colour; {where}
-PHRASINGS: Phrasings = {
-    "bare": (("{s}", "Is it true that: {s}", "True or false: {s}"), ("Correct? {s}", "Does this hold: {s}")),
-    "some": (("There is {ax}.", "One of the boxes contains {ax}."), ("At least one {x} can be seen.",)),
-    "both": (
-        ("There is a box with {ax} and {ay}.", "{Ax} and {ay} are in the same box."),
-        ("Some box holds both {ax} and {ay}.",),
-    ),
-    "none": (("No box has {ax}.", "There is no {x}."), ("Not a single {x} can be seen.",)),
-    "lacks": (("There is a box without {ax}.", "One box has no {x}."), ("Some box holds no {x}.",)),
-    "total": (("There {are} exactly {kx}.", "In total there {are} {kx}."), ("The picture holds exactly {kx}.",)),
-    "at least": (("There {are} at least {kx}.",), ("No fewer than {kx} can be seen.",)),
-    "in a box": (
-        ("There is a box with exactly {kx}.", "One of the boxes has exactly {kx}."),
-        ("Some box holds exactly {kx}.",),
-    ),
-    "boxes with": (
-        ("Exactly {kb} {ax}.", "There {areb} exactly {kbox} with {ax}."),
-        ("{Ax} can be seen in exactly {kbox}.",),
-    ),
-    "two colors": (
-        ("There is a box with {kx} of {c} and {e} color.", "There is a box with {kx}, some {c} and some {e}."),
-        ("Some box holds {kx} colored {c} or {e}, both used.",),
-    ),
-    "all are": (("All {xs} are {c}.", "Every {x} is {c}."), ("Each {x} is {c}.",)),
-    "every box": (("Every box has {ax}.", "All three boxes contain {ax}."), ("Each box holds {ax}.",)),
-    "box of one color": (
-        ("There is a box with only {c} items.", "All items in one box are {c}."),
-        ("Some box holds nothing but {c} items.",),
-    ),
-    "n colors": (("There is a box with items of {k} different colors.",), ("Some box shows {k} different colors.",)),
-    "one shape": (
-        ("There is a box where all items have the same shape.",),
-        ("Some box holds a single kind of shape.",),
-    ),
-    "more": (("There are more {xs} than {ys}.", "There are fewer {ys} than {xs}."), ("The {xs} outnumber the {ys}.",)),
-    "box with more": (("There is a box with more {xs} than {ys}.",), ("In some box the {xs} outnumber the {ys}.",)),
-    "same number": (
-        ("At least two boxes have the same number of items.",),
-        ("Some two boxes hold equally many items.",),
-    ),
-    "above": (
-        ("There is {ax} above {ay} in the same box.", "In one box {ax} is above {ay}."),
-        ("Some box holds {ax} higher than {ay}.",),
-    ),
-    "touching": (
-        ("There is {ax} touching {where}.", "{Ax} touches {where}.", "At least one {x} is touching {where}."),
-        ("Some {x} is in contact with {where}.",),
-    ),
-    "n touching": (("There {are} exactly {kx} touching {where}.",), ("Exactly {kx} {are} in contact with {where}.",)),
-    "box n": (("The {box} box has {kx}.", "There {are} {kx} in the {box} box."), ("The {box} box holds {kx}.",)),
-    "end": (
-        ("There is a tower with {ac} block at the {end}.", "One tower has {ac} block at its {end}."),
-        ("Some tower has its {end} block in {c}.",),
-    ),
-    "n ends": (("There {are} {kt} with {ac} block at the {end}.",), ("Exactly {kt} {have} {ac} block at the {end}.",)),
-    "over": (
-        ("There is a tower with {ac} block directly over {ae} block.", "{Ac} block is on top of {ae} block."),
-        ("Some tower has {ac} block resting on {ae} block.",),
-    ),
-    "height": (
-        ("There is a tower with exactly {kx}.", "One of the towers has exactly {kx}."),
-        ("Some tower is made with exactly {kx}.",),
-    ),
-    "n height": (("There {are} exactly {kt} with {n} blocks.",), ("Exactly {kt} {have} {n} blocks.",)),
-    "tower of one color": (
-        ("There is a tower with only {c} blocks.", "All blocks of one tower are {c}."),
-        ("Some tower is entirely {c}.",),
-    ),
-    "every tower": (("All towers have {ax}.", "Every tower has {ax}."), ("Each tower includes {ax}.",)),
-    "same ends": (
-        ("There is a tower with the same color at top and base.",),
-        ("Some tower ends alike in color at top and base.",),
-    ),
-    "tower colors": (("There is a tower with {k} different colors.",), ("Some tower shows {k} different colors.",)),
-    "same height": (("At least two towers have the same height.",), ("Some two towers are equally tall.",)),
-    "box end": (
-        ("The tower in the {box} box has {ac} block at the {end}.",),
-        ("In the {box} box the {end} block is {c}.",),
-    ),
-    "tallest": (
-        ("The tallest tower has {ac} block at the {end}.",),
-        ("The highest tower has its {end} block in {c}.",),
-    ),
-}
 
 
 class Judge:

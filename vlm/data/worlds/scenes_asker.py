@@ -10,8 +10,9 @@ import random
 
 from vlm.data.sample import Question
 from vlm.data.worlds import draw
-from vlm.data.worlds.language import DIRECTION, GENERIC, OPPOSITE, Phrasings, at, noun, phrasings, pick
+from vlm.data.worlds.language import DIRECTION, GENERIC, OPPOSITE, at, noun, phrasings, pick
 from vlm.data.worlds.refer import ANY, DIRECTIONS, Look, Scene, members, told
+from vlm.data.worlds.wording import SCENES as PHRASINGS
 
 COLORS = tuple(draw.PAINT)
 SHAPES = draw.SHAPES
@@ -23,81 +24,6 @@ HELD_OUT = frozenset({
 
 _COUNT_WEIGHT = (0.7, 0.55, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 6.0)  # scenes offer low counts far more often than high ones
 
-# {x} "red circle", {ax} "a red circle", {xs} "red circles"; {y}, {ys}, {z} likewise; {d} "left of"
-PHRASINGS: Phrasings = {
-    "exist": (
-        ("Is there {ax}?", "Are there any {xs}?", "Is there {ax} in the picture?", "Do you see {ax}?"),
-        ("Does the image show {ax}?", "Can you find {ax} here?"),
-    ),
-    "count": (
-        ("How many {xs} are there?", "How many {xs} do you see?", "Count the {xs}.", "How many {xs}?"),
-        ("What is the number of {xs}?", "Tell me how many {xs} the image has."),
-    ),
-    "color": (
-        ("What color is the {x}?", "What is the color of the {x}?", "Which color does the {x} have?"),
-        ("Name the color of the {x}.", "The {x} is of what color?"),
-    ),
-    "shape": (
-        ("What shape is the {x}?", "What is the shape of the {x}?", "Which shape does the {x} have?"),
-        ("Name the shape of the {x}.", "The {x} is of what shape?"),
-    ),
-    "size": (
-        ("What size is the {x}?", "Is the {x} small or large?", "What is the size of the {x}?"),
-        ("How big is the {x}?", "Name the size of the {x}."),
-    ),
-    "more": (
-        ("Are there more {xs} than {ys}?", "Do you see more {xs} than {ys}?"),
-        ("Do the {xs} outnumber the {ys}?",),
-    ),
-    "fewer": (
-        ("Are there fewer {xs} than {ys}?", "Do you see fewer {xs} than {ys}?"),
-        ("Is the number of {xs} smaller than the number of {ys}?",),
-    ),
-    "equal": (
-        ("Are there as many {xs} as {ys}?", "Is the number of {xs} and {ys} the same?"),
-        ("Does the count of {xs} equal the count of {ys}?",),
-    ),
-    "same": (
-        ("Is the {x} the same {what} as the {y}?", "Do the {x} and the {y} have the same {what}?"),
-        ("Is the {what} of the {x} equal to that of the {y}?",),
-    ),
-    "side": (
-        ("Is the {x} {d} the {y}?", "Is the {x} somewhere {d} the {y}?"),
-        ("Can the {x} be found {d} the {y}?",),
-    ),
-    "which side": (
-        ("Is the {x} {d1} or {d} the {y}?",),
-        ("Seen from the {y}, is the {x} {d1} or {d} it?",),
-    ),
-    "beside": (
-        ("What is {d} the {y}?", "What do you see {d} the {y}?"),
-        ("Name what stands {d} the {y}.",),
-    ),
-    "color beside": (
-        ("What color is the {x} {d} the {y}?", "What is the color of the {x} {d} the {y}?"),
-        ("Name the color of the {x} {d} the {y}.",),
-    ),
-    "shape beside": (
-        ("What shape is the {x} {d} the {y}?", "What is the shape of the {x} {d} the {y}?"),
-        ("Name the shape of the {x} {d} the {y}.",),
-    ),
-    "count beside": (
-        ("How many {xs} are {d} the {y}?", "Count the {xs} {d} the {y}."),
-        ("What is the number of {xs} {d} the {y}?",),
-    ),
-    "exist beside": (
-        ("Is there {ax} {d} the {y}?", "Are there any {xs} {d} the {y}?"),
-        ("Can you find {ax} {d} the {y}?",),
-    ),
-    "where": (
-        ("Where is the {x}?", "Where in the picture is the {x}?", "Where do you see the {x}?"),
-        ("In which part of the image is the {x}?",),
-    ),
-    "what at": (
-        ("What is {place}?", "What do you see {place}?", "Which shape is {place}?"),
-        ("Name what stands {place}.",),
-    ),
-}
 _ATTRIBUTES = ("size", "color", "shape")
 
 
@@ -115,7 +41,8 @@ class Asker:
     def say(self, key: str, family: str, answer: str, x: Look = ANY, y: Look = ANY, z: Look = ANY, **words) -> Question:
         """Put a question into words; a colour or shape asked for is called an object, never "the shape"."""
         rng = self.rng
-        generic = pick(rng, GENERIC[1:] if key.startswith("shape") else GENERIC)
+        about_shape = key.startswith("shape") or words.get("what") == "shape"
+        generic = pick(rng, GENERIC[1:] if about_shape else GENERIC)
         text = pick(rng, phrasings(PHRASINGS, key, self.split))
         x0, x1, x2 = noun(x, generic)
         y0, _, y2 = noun(y, generic)

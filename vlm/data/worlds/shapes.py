@@ -15,27 +15,15 @@ from PIL import Image, ImageDraw
 
 from vlm.data.sample import Question, Sample, Thing
 from vlm.data.worlds.captions import captions
-from vlm.data.worlds.language import DIRECTION, Phrasings, article, ask, phrasings, pick, sentence
+from vlm.data.worlds.language import DIRECTION, article, ask, phrasings, pick, sentence
 from vlm.data.worlds.refer import DIRECTIONS, Scene
+from vlm.data.worlds.wording import SHAPES as PHRASINGS
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 SHAPES = ("circle", "square", "triangle")
 RADIUS = {"small": 2.5, "large": 3.75}
 CELL = 10
 _ALL, _LEFT, _RIGHT = 0b111111111, 0b001001001, 0b100100100  # bit 3 * row + column
-
-# {ax} "a red shape", {xs} "red shapes", {way} "left of a circle", {y} "blue" or "a circle"
-PHRASINGS: Phrasings = {
-    "exist": (
-        ("is there {ax}", "are there any {xs}", "is {ax} in the picture"),
-        ("do you see {ax}", "can {ax} be seen"),
-    ),
-    "is": (("is {ax} {y}",), ("is any {x} {y}",)),
-    "relate": (
-        ("is {ax} {way}", "is {ax} {way}", "is there {ax} {way}"),
-        ("is any {x} {way}", "can {ax} be seen {way}"),
-    ),
-}
 
 
 def step(cells: int, direction: str) -> int:

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlm.data.sample import Question, Sample, Thing
 from vlm.data.worlds import draw
-from vlm.data.worlds.language import Phrasings, article, ask, phrasings, pick, sentence
+from vlm.data.worlds.language import article, ask, phrasings, pick, sentence
+from vlm.data.worlds.wording import TEXT as PHRASINGS
 
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "C:/Windows/Fonts")
 UNREADABLE = ("emoji", "math", "symbol", "dings", "icon", "barcode", "extralight", "music")
@@ -49,30 +50,6 @@ umbrella
 
 WORDS_OF = {n: [w for w in WORDS if len(w) == n] for n in range(2, 9)}
 
-# {c} a letter, {n} a number, {o} "first" or "last", {kind} "letter" or "digit"
-PHRASINGS: Phrasings = {
-    "word": (
-        (
-            "What does it say?",
-            "What word is written?",
-            "What is written here?",
-            "Which word is this?",
-            "Read the text.",
-        ),
-        ("What word do you read?", "Tell me what is written."),
-    ),
-    "string": (("What does it say?", "What is written here?", "Read the text."), ("Tell me what is written.",)),
-    "number": (
-        ("What number is shown?", "Which number is this?", "What number is written?", "What does it say?"),
-        ("What number do you read?", "Tell me the number."),
-    ),
-    "letter": (("What is the {o} {kind}?", "Which {kind} comes {o}?"), ("Name the {o} {kind}.",)),
-    "has": (("Is there {c} in the text?", "Does the text contain {c}?"), ("Can you find {c} in the text?",)),
-    "length": (("How many {kind}s are there?", "How many {kind}s does it have?"), ("What is the number of {kind}s?",)),
-    "greater": (("Is the number greater than {n}?", "Is it more than {n}?"), ("Does the number exceed {n}?",)),
-    "color": (("What color is the text?", "What is the color of the text?"), ("Name the color of the text.",)),
-    "line": (("What is the {o} word?", "Which word comes {o}?"), ("Name the {o} word.",)),
-}
 _VOWEL_NAMES = "AEFHILMNORSXaefhilmnorsx8"  # letters and digits whose names begin with a vowel
 
 
