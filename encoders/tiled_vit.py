@@ -82,7 +82,10 @@ class Block(nn.Module):
 
 
 class ConvStem(nn.Sequential):
-    """Strided convolutions in place of one linear patch embedding: learns from fewer pictures (Xiao et al. 2021)."""
+    """Convolutions in place of one linear patch embedding: learns from fewer pictures (Xiao et al. 2021).
+
+    Each stride of the patch size halves the picture by a strided convolution and looks around once more.
+    """
 
     def __init__(self, dim: int, patch_size: int):
         strides = prime_factors(patch_size)
@@ -91,6 +94,7 @@ class ConvStem(nn.Sequential):
             kernel = stride + 1 - stride % 2  # odd, at least the stride
             width = dim // 2 ** (len(strides) - i)
             layers += [nn.Conv2d(channels, width, kernel, stride, padding=(kernel - stride + 1) // 2), nn.GELU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.GELU()]
             channels = width
         super().__init__(*layers, nn.Conv2d(channels, dim, 1, bias=False))
 
@@ -154,8 +158,8 @@ class TiledViT(nn.Module):
             self.patch_embedding = ConvStem(dim, patch_size)
         else:
             self.patch_embedding = nn.Conv2d(3, dim, patch_size, patch_size, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(dim) * dim**-0.5)
-        self.position_embedding = nn.Parameter(torch.randn(self.n_tokens, dim) * dim**-0.5)
+        self.class_embedding = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))
+        self.position_embedding = nn.Parameter(torch.empty(self.n_tokens, dim).normal_(std=dim**-0.5))
         self.position_gate = nn.Parameter(torch.full((1,), gate_init))
         self.tile_position_embedding = TileEmbedding(len(self.grids), max_tiles, (self.n_tokens, dim))
         self.pre_tile_embedding = TileEmbedding(len(self.grids), max_tiles, (1, dim))

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -54,6 +56,12 @@ def test_real_sizes_as_the_hub_counts_them(preset, parameters, tensors):
     names = foreign_names(model.state_dict(), meta.TABLE, meta.numbers(model.config.decoder), "Meta")
     assert len(set(names.values())) == tensors  # and one more: Meta stores the extra embedding rows apart
     assert names["decoder.cross_attention.7.attn_gate"] == "text_model.cross_attention_layers.1.gate_attn"
+
+
+def test_an_empty_model_does_not_import_the_compiler():
+    code = "import sys; from vlm.checkpoints.keys import empty_model; from vlm.config import PRESETS"
+    code += "; m = empty_model(PRESETS['11b']); sys.exit(not m.decoder.norm.weight.is_meta or 'sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 
 def test_tables_have_a_row_for_every_parameter_and_no_other():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vlm.checkpoints.files import CheckpointError, some
 from vlm.config import ModelConfig
@@ -30,9 +31,19 @@ Numbering = dict[
 ]  # our container -> {our layer number: theirs}; containers left out keep their numbers
 
 
+class NoRandom(TorchFunctionMode):
+    """Leave out normal random numbers: on the meta device they are none, yet import all of torch's compiler (190 MB)."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def empty_model(config: ModelConfig) -> VisionLanguageModel:
     """The model without memory for its weights, on the meta device."""
-    with torch.device("meta"):
+    with torch.device("meta"), NoRandom():
         model = VisionLanguageModel(config)
     persistent = model.state_dict().keys()
     if any(name not in persistent for name, _ in model.named_buffers()):  # computed, not stored: must be built for real
