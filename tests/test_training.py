@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from vlm.chat import IGNORE
 from vlm.config import PRESETS
@@ -20,7 +19,7 @@ from vlm.image import preprocess
 from vlm.model import VisionLanguageModel
 from vlm.training import loop, run, state
 from vlm.training.config import Stage, TrainConfig, read_config
-from vlm.training.data import WorldBatches, collate_text, dense_labels, loader
+from vlm.training.data import WorldBatches, dense_labels, loader
 from vlm.training.loop import Trainee, initialise, interruptible, learning_rate, make_optimizer, train
 
 ROOT = Path(__file__).parent.parent
@@ -178,8 +177,7 @@ def test_the_learning_rate_warms_up_and_falls(tmp_path):
 
 
 def flat(batch):
-    rows = [getattr(r, n) for r in (batch.questions, batch.captions) if r for n in ("tokens", "labels", "sees")]
-    return [batch.tiles, batch.grid, *rows, *batch.dense.values()]
+    return [batch.tiles, batch.grid, *vars(batch.text).values(), *batch.dense.values()]
 
 
 def test_a_batch_is_a_function_of_its_number(tmp_path, chat):
@@ -194,14 +192,16 @@ def test_a_batch_is_a_function_of_its_number(tmp_path, chat):
 
 def test_the_loader_starts_anywhere(tmp_path, chat):
     batches = batches_of(config_for(tmp_path), chat)
-    drawn = list(loader(batches, 10, workers=0))
+    drawn = list(loader(batches, range(10, 12), workers=0))
     assert len(batches) == 12 and len(drawn) == 2
     assert torch.equal(drawn[0].tiles, batches[10].tiles)
 
 
 def test_rows_belong_to_pictures_in_order(tmp_path, chat):
     batch = batches_of(config_for(tmp_path, batch_pictures=3, questions=4, caption_share=1.0), chat)[0]
-    assert len(batch.tiles) == 3 and len(batch.questions.tokens) == 12 and len(batch.captions.tokens) == 3
+    assert len(batch.tiles) == len(batch.text.tokens) == 3 and batch.n_questions == 12
+    assert all(row.max() == 5 for row in batch.text.segments)  # four questions and a caption
+    assert set(batch.text.segments[batch.text.captions].tolist()) == {5}
     patches = (56 // 14) ** 2
     assert all(v.shape == (3, patches) for v in batch.dense.values())
     assert (batch.dense["what"] > 0).any()
@@ -210,7 +210,7 @@ def test_rows_belong_to_pictures_in_order(tmp_path, chat):
 def test_a_stage_without_text_asks_nothing(tmp_path, chat):
     stages = (Stage(until=2, mixture={"shapes": 1.0}, text=False),)
     batch = batches_of(config_for(tmp_path, stages=stages), chat)[0]
-    assert batch.questions is None and batch.captions is None
+    assert batch.text is None and batch.n_questions == 0
     trainee = Trainee(new_model(config_for(tmp_path)))
     loss, parts = trainee(batch, config_for(tmp_path))
     assert set(parts) == {"dense"} and loss.item() == pytest.approx(0.5 * parts["dense"].item())
@@ -221,25 +221,6 @@ def test_wide_worlds_have_fewer_pictures_of_more_tiles(tmp_path, chat):
     batch = batches_of(config_for(tmp_path, stages=stages, batch_pictures=8), chat)[0]
     assert batch.tiles.shape[:2] == (2, 1)
     assert batch.dense["what"].shape == (2, batch.tiles.shape[2] * 16)
-
-
-def conversation(chat, question, answer):
-    content = [{"type": "image", "image": None}, {"type": "text", "text": question}]
-    return chat.encode([{"role": "user", "content": content}, {"role": "assistant", "content": answer}], generate=False)
-
-
-def test_labels_are_the_next_token_of_the_answer(chat):
-    prompts = [conversation(chat, "How many red circles?", "Two."), conversation(chat, "Why?", "Because of a star.")]
-    rows = collate_text(prompts, chat.pad_id)
-    assert rows.tokens.shape == rows.labels.shape == rows.sees.shape[:2]
-    for i, (p, answer) in enumerate(zip(prompts, ("Two.", "Because of a star."), strict=True)):
-        n = len(p.tokens)
-        chosen = (rows.labels[i] != IGNORE).nonzero().flatten().tolist()
-        learnt = [int(rows.labels[i, t]) for t in chosen]
-        assert chat.tokenizer.rust.decode(learnt, skip_special_tokens=False) == answer + "<|eot_id|>"
-        assert all(int(rows.labels[i, t]) == p.tokens[t + 1] for t in chosen)
-        assert rows.tokens[i, n:].eq(chat.pad_id).all() and not rows.sees[i, n:].any()
-        assert rows.labels[i, n - 1 :].eq(IGNORE).all()
 
 
 def test_dense_labels_are_laid_out_tile_by_tile():
@@ -266,23 +247,19 @@ def test_the_loss_counts_answers_only(tmp_path, chat):
     config = config_for(tmp_path)
     trainee = Trainee(new_model(config)).eval()
     batch = batches_of(config, chat)[1]
-    rows, model = batch.questions, trainee.model
-    logits = model(rows.tokens, batch.tiles, batch.grid, rows.sees)
-    total, count = 0.0, 0
-    for r in range(len(rows.tokens)):
-        for t in range(rows.tokens.shape[1] - 1):
-            if rows.labels[r, t] != IGNORE:
-                assert rows.labels[r, t] == rows.tokens[r, t + 1]
-                total, count = total - float(logits[r, t].log_softmax(-1)[rows.tokens[r, t + 1]]), count + 1
+    rows, total, count = batch.text, 0.0, 0
+    for i, segments in enumerate(rows.segments):
+        for number in range(1, int(segments.max()) + 1):  # each conversation alone, without packing
+            chosen = (segments == 0) | (segments == number)
+            tokens, labels, sees = (x[i][chosen] for x in (rows.tokens, rows.labels, rows.sees))
+            logits = trainee.model(tokens[None], batch.tiles[i : i + 1], batch.grid[i : i + 1], sees[None])[0]
+            for t in (labels != IGNORE).nonzero().flatten().tolist():
+                assert labels[t] == tokens[t + 1] if t + 1 < len(tokens) else False
+                if not rows.captions[i][chosen][t]:
+                    total, count = total - float(logits[t].log_softmax(-1)[labels[t]]), count + 1
     _, parts = trainee(batch, config)
     assert float(parts["answer"]) == pytest.approx(total / count, rel=1e-4)
     assert 0 < count < rows.tokens.numel() / 2
-    longer = dataclasses.replace(
-        rows, tokens=F.pad(rows.tokens, (0, 5), value=chat.pad_id), labels=F.pad(rows.labels, (0, 5), value=IGNORE),
-        sees=F.pad(rows.sees, (0, 0, 0, 5)),
-    )  # fmt: skip
-    _, padded = trainee(dataclasses.replace(batch, questions=longer), config)
-    assert float(padded["answer"]) == pytest.approx(float(parts["answer"]), rel=1e-5)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(tmp_path, chat):
@@ -397,6 +374,37 @@ def test_sigterm_saves_the_step_and_returns(undisturbed, chat, tmp_path, at_batc
     model = VisionLanguageModel(run.model_config(config))
     train(config, model, chat)
     assert same(model, wanted)
+
+
+GROUP = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_training import Stage, config_for, loop, new_model, train
+from vlm.chat import Chat, Tokenizer
+if __name__ == "__main__":
+    stages = (Stage(until=10_000, mixture={{"shapes": 1.0}}),)
+    config = config_for({output!r}, workers=1, checkpoint_every=10_000, stages=stages)
+    rate = loop.learning_rate
+    loop.learning_rate = lambda step, config: print(step, flush=True) or rate(step, config)
+    print(train(config, new_model(config), Chat(Tokenizer.from_file({tokenizer!r}))).name)
+"""
+
+
+def test_a_signal_to_the_whole_group_saves_the_step(chat, tmp_path):
+    """As Ctrl-C and torchrun send it: data workers must outlive it, or the step is lost with them."""
+    tokenizer, script = tmp_path / "tokenizer.json", tmp_path / "group.py"
+    chat.tokenizer.rust.save(str(tokenizer))
+    names = {"tests": str(ROOT / "tests"), "root": str(ROOT), "output": str(tmp_path / "run")}
+    script.write_text(GROUP.format(tokenizer=str(tokenizer), **names))
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        while child.stdout.readline().strip() != "3":
+            assert child.poll() is None, child.stderr.read()
+        os.killpg(child.pid, signal.SIGTERM)
+        said, errors = child.communicate(timeout=120)
+    assert child.returncode == 0, errors
+    assert said.split()[-1] == state.checkpoints(tmp_path / "run")[-1].name
 
 
 def test_a_signal_while_samples_are_written_loses_no_step(chat, tmp_path, monkeypatch):

@@ -180,7 +180,7 @@ _11B = ModelConfig(
 )
 _MINI = ModelConfig(
     encoder=EncoderConfig(
-        dim=192, n_layers=6, n_global_layers=2, n_heads=6, hidden_dim=768, taps=(2, 4), patch_size=12,
+        dim=192, n_layers=4, n_global_layers=2, n_heads=6, hidden_dim=768, taps=(1, 3), patch_size=12,
         stem="conv", tile_padding="none", gate_init=0.5,
     ),
     decoder=DecoderConfig(

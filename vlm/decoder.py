@@ -103,7 +103,7 @@ class Decoder(nn.Module):
 
     def hidden_states(
         self, tokens: Tensor, *, image: dict[int, KeyValue] | None = None, intervals: Tensor | None = None,
-        positions: Tensor | None = None, cache: Cache | None = None,
+        positions: Tensor | None = None, cache: Cache | None = None, mask: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Run the layers and the last norm.
 
@@ -113,6 +113,7 @@ class Decoder(nn.Module):
             intervals: (R, T, 2) half-open intervals of image tokens that each text token sees.
             positions: (R, T) places in the text; 0, 1, ... where absent.
             cache: keys and values of earlier tokens; None attends causally among the tokens given.
+            mask: (R, 1, T, T) bool, which tokens each attends to where that is not all earlier ones (packed rows).
 
         Returns:
             (R, T, D).
@@ -121,7 +122,9 @@ class Decoder(nn.Module):
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
         rope = rotary(positions, self.config, x.dtype)
-        mask = None if cache is None else cache.mask(positions)
+        if cache is not None:
+            assert mask is None, "the cache knows what may be attended to"
+            mask = cache.mask(positions)
         image_mask = None
         if image:
             key = next(iter(image.values())).key  # (B, Hkv, S, Dh)

@@ -29,7 +29,7 @@ class TrainConfig:
     tokenizer: str = ""  # a tokenizer.json; "" trains one on the world's sentences
     emoji: str = ""  # the Noto zip; "" uses the system font
     stages: tuple[Stage, ...] = ()
-    batch_pictures: int = 32  # one-tile pictures per micro-batch; wider ones are fewer, so that tiles stay equal
+    batch_pictures: int = 32  # one-tile pictures per micro-batch and process; wider ones are fewer, tiles stay equal
     questions: int = 8  # per picture: all share one encode
     accumulate: int = 1
     seed: int = 0
@@ -51,7 +51,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     keep: int = 2
     stop_minutes: float = 0.0  # end this call after so long, with a checkpoint; 0 runs to the last step
-    compile: bool = False
+    compile: bool = False  # the layers, by torch.compile: a minute at the start, then about 1.7 times as fast on a CPU
     overrides: dict = field(default_factory=dict)  # dotted keys of the model preset
 
     def __post_init__(self):

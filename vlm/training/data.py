@@ -3,12 +3,12 @@
 Notable here:
 - Batch k is a pure function of (seed, k), so the data position of a run is its step number and a resumed run sees
   what an undisturbed one would have seen.
-- Pictures of a batch have equally many tiles; each is encoded once and all its questions share that encode, as rows of
-  their own (row r belongs to picture r // questions). The caption is a row group of its own, so that short answers
-  are not padded to its length.
+- Pictures of a batch have equally many tiles; each is encoded once and all its questions share that encode and one
+  packed row of text.
 """
 
 import random
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,55 +16,34 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vlm.chat import IGNORE, Chat, Prompt
+from vlm.chat import Chat, Prompt
 from vlm.config import ModelConfig
 from vlm.data.sample import Sample
 from vlm.data.worlds import COLORS, SIZES, WHAT, sample
 from vlm.image import collate_images, preprocess
 from vlm.training.config import Stage, TrainConfig
+from vlm.training.packing import Rows, pack
 
 CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
 WIDE = {"nlvr": 4}  # worlds whose pictures take more than one tile
 
 
 @dataclass
-class Rows:
-    """Right-padded text rows; R is a multiple of the number of pictures."""
-
-    tokens: Tensor  # (R, T)
-    labels: Tensor  # (R, T), already shifted: the label of position t is token t + 1
-    sees: Tensor  # (R, T, 2)
-
-
-@dataclass
 class Batch:
     tiles: Tensor  # (B, 1, L, 3, H, W)
     grid: Tensor  # (B, 1, 2)
-    questions: Rows | None
-    captions: Rows | None
+    text: Rows | None
+    n_questions: int
     dense: dict[str, Tensor]  # label per patch: what, color, size, center, each (B, L * patches)
 
     def to(self, device: torch.device) -> "Batch":
-        def move(x):
-            if isinstance(x, Rows):
-                return Rows(*(move(getattr(x, n)) for n in ("tokens", "labels", "sees")))
-            if isinstance(x, dict):
-                return {k: move(v) for k, v in x.items()}
-            return None if x is None else x.to(device, non_blocking=True)
-
-        return Batch(*(move(getattr(self, n)) for n in ("tiles", "grid", "questions", "captions", "dense")))
-
-
-def collate_text(prompts: list[Prompt], pad_id: int) -> Rows:
-    """Right-pad prompts to the longest; padding carries no loss and sees no picture."""
-    width = max(len(p.tokens) for p in prompts)
-    tokens = np.full((len(prompts), width), pad_id, dtype=np.int64)
-    labels = np.full((len(prompts), width), IGNORE, dtype=np.int64)
-    sees = np.zeros((len(prompts), width, 2), dtype=np.int64)
-    for row, prompt in enumerate(prompts):
-        n = len(prompt.tokens)
-        tokens[row, :n], labels[row, : n - 1], sees[row, :n] = prompt.tokens, prompt.labels[1:], prompt.sees
-    return Rows(*map(torch.from_numpy, (tokens, labels, sees)))
+        return Batch(
+            tiles=self.tiles.to(device, non_blocking=True),
+            grid=self.grid.to(device, non_blocking=True),
+            text=None if self.text is None else self.text.to(device),
+            n_questions=self.n_questions,
+            dense={name: labels.to(device, non_blocking=True) for name, labels in self.dense.items()},
+        )
 
 
 def dense_labels(drawn: Sample, grid: tuple[int, int], patches: int) -> dict[str, np.ndarray]:
@@ -92,17 +71,18 @@ DENSE_CLASSES = {"what": len(WHAT), "color": len(COLORS), "size": len(SIZES), "c
 
 
 class WorldBatches(Dataset):
-    """Micro-batch number k of a run."""
+    """Micro-batch number k of a run; step s has those from s * per_step on, in turn for each process."""
 
-    def __init__(self, config: TrainConfig, model: ModelConfig, chat: Chat, split: str = "train"):
+    def __init__(self, config: TrainConfig, model: ModelConfig, chat: Chat, processes: int = 1, split: str = "train"):
         self.config, self.model, self.chat, self.split = config, model, chat, split
+        self.per_step = config.accumulate * processes
 
     def __len__(self) -> int:
-        return self.config.steps * self.config.accumulate
+        return self.config.steps * self.per_step
 
     def __getitem__(self, k: int) -> Batch:
         config = self.config
-        stage = config.stage(k // config.accumulate)
+        stage = config.stage(k // self.per_step)
         rng = random.Random(f"{self.split}/{config.seed}/batch/{k}")
         worlds = sorted(stage.mixture)
         world = rng.choices(worlds, [stage.mixture[w] for w in worlds])[0]
@@ -127,20 +107,22 @@ class WorldBatches(Dataset):
         tiles, grid = collate_images([[p] for p in pictures])
         patches = self.model.image.tile_size // self.model.encoder.patch_size
         dense = [dense_labels(s, p[1], patches) for s, p in zip(samples, pictures, strict=True)]
-        questions, captions = [], []
+        conversations, captions = [], []
         with_captions = rng.random() < self.config.caption_share
         for s in samples if text else ():
             asked = list(s.questions)
             while len(asked) < self.config.questions:
                 asked.append(rng.choice(s.questions))
-            questions += [self._prompt(q.text, q.answer) for q in asked]
+            prompts = [self._prompt(q.text, q.answer) for q in asked]
             if with_captions:
-                captions.append(self._prompt(rng.choice(CAPTION_REQUESTS), rng.choice(s.captions)))
+                prompts.append(self._prompt(rng.choice(CAPTION_REQUESTS), rng.choice(s.captions)))
+            conversations.append(prompts)
+            captions.append({len(asked)} if with_captions else set())
         return Batch(
             tiles=tiles,
             grid=grid,
-            questions=collate_text(questions, self.chat.pad_id) if questions else None,
-            captions=collate_text(captions, self.chat.pad_id) if captions else None,
+            text=pack(conversations, self.chat.pad_id, captions) if text else None,
+            n_questions=len(samples) * self.config.questions if text else 0,
             dense={n: torch.from_numpy(np.stack([d[n] for d in dense])) for n in DENSE_CLASSES},
         )
 
@@ -150,19 +132,22 @@ class WorldBatches(Dataset):
         return self.chat.encode(messages, generate=False)
 
 
-def loader(batches: WorldBatches, start: int, workers: int) -> DataLoader:
-    """Micro-batches from number `start` on, in order, drawn ahead by worker processes."""
+def loader(batches: WorldBatches, numbers: range, workers: int) -> DataLoader:
+    """The micro-batches of these numbers, in order, drawn ahead by worker processes."""
     return DataLoader(
         batches,
         batch_size=None,
-        sampler=range(start, len(batches)),
+        sampler=numbers,
         generator=torch.Generator(),  # its own: the run's random state is not for the loader to draw from
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_settle,
         multiprocessing_context="spawn" if workers else None,
     )
 
 
-def _one_thread(_: int) -> None:
+def _settle(_: int) -> None:
+    """One thread each; a signal to the whole process group (Ctrl-C, torchrun's end) is for the loop to answer."""
     torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

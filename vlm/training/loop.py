@@ -11,14 +11,17 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from vlm.chat import IGNORE, Chat
 from vlm.model import VisionLanguageModel, token_intervals
 from vlm.training import state
 from vlm.training.config import TrainConfig
-from vlm.training.data import Batch, Rows, WorldBatches, loader
+from vlm.training.data import Batch, WorldBatches, loader
 from vlm.training.dense import DenseHeads
+from vlm.training.packing import Rows
+from vlm.training.parallel import join
 
 
 class Trainee(nn.Module):
@@ -35,25 +38,28 @@ class Trainee(nn.Module):
         features = self.model.encoder(batch.tiles, batch.grid)
         parts = {"dense": self.dense(features, n_tiles, batch.dense)}
         loss = config.dense_weight * parts["dense"]
-        if batch.questions is not None:
+        if batch.text is not None:
             states, lengths = self.model.connector(features, batch.grid.prod(-1))
             image = self.model.decoder.image_keys_values(states)
-            for name, rows, weight in (
-                ("answer", batch.questions, 1.0), ("caption", batch.captions, config.caption_weight)
-            ):  # fmt: skip
-                if rows is None:
-                    continue
-                parts[name], parts[f"{name}_right"] = self._text_loss(rows, image, lengths)
-                loss = loss + weight * parts[name]
+            parts |= self._text_losses(batch.text, image, lengths)
+            loss = loss + parts["answer"] + config.caption_weight * parts.get("caption", 0.0)
         return loss, parts
 
-    def _text_loss(self, rows: Rows, image: dict, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy over the assistant's tokens only: the vocabulary is never multiplied with anything else."""
+    def _text_losses(self, rows: Rows, image: dict, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Mean cross-entropy of answers and of captions; only rows with a label are multiplied with the vocabulary."""
         decoder = self.model.decoder
-        hidden = decoder.hidden_states(rows.tokens, image=image, intervals=token_intervals(rows.sees, lengths))
+        hidden = decoder.hidden_states(
+            rows.tokens, image=image, intervals=token_intervals(rows.sees, lengths), positions=rows.positions,
+            mask=rows.mask(),
+        )  # fmt: skip
         chosen = rows.labels != IGNORE
-        logits, labels = decoder.logits(hidden[chosen]).float(), rows.labels[chosen]
-        return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean()
+        logits, labels, described = decoder.logits(hidden[chosen]).float(), rows.labels[chosen], rows.captions[chosen]
+        losses, right = F.cross_entropy(logits, labels, reduction="none"), (logits.argmax(-1) == labels).float()
+        parts = {}
+        for name, these in (("answer", ~described), ("caption", described)):
+            if these.any():
+                parts[name], parts[f"{name}_right"] = losses[these].mean(), right[these].mean()
+        return parts
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -73,6 +79,10 @@ def initialise(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
 
@@ -86,49 +96,82 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
+def pick_device(config: TrainConfig) -> torch.device:
+    """A GPU where there is one, unless the config says otherwise."""
+    return torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compile_layers(model: VisionLanguageModel) -> None:
+    """Compile layer by layer: equal layers share their code, and the names of the weights stay."""
+    encoder, decoder = model.encoder, model.decoder
+    for stack in (encoder.layers, encoder.global_layers, decoder.layers, decoder.cross_attention.values()):
+        for layer in stack:
+            layer.compile()
+
+
+@contextlib.contextmanager
+def precision(device: torch.device, config: TrainConfig):
+    """Matrices in bf16 where the config says so."""
+    written_out = config.compile and device.type == "cpu"  # the fused backward is slow there, the compiler's is not
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bf16"):
+        with sdpa_kernel(SDPBackend.MATH) if written_out else contextlib.nullcontext():
+            yield
+
+
 def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_after: int | None = None) -> Path:
-    """Run to the last step, resuming from the newest checkpoint in `config.output`.
+    """Run to the last step, resuming from the newest checkpoint in `config.output`; under torchrun with all processes.
 
     A SIGTERM or Ctrl-C finishes the step, writes a checkpoint and returns. `stop_after` ends the call early for tests.
 
     Returns:
         The folder of the last checkpoint.
     """
-    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
+    group = join(device)
     trainee = Trainee(model).to(device).train()
     optimizer = make_optimizer(trainee, config)
     done = state.checkpoints(folder)
     info = (
         state.load_state(done[-1], trainee, optimizer)
         if done
-        else {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0}
+        else {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "processes": group.size}
     )
-    forward = torch.compile(trainee, dynamic=True) if config.compile else trainee
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bf16")
-    batches = iter(loader(WorldBatches(config, model.config, chat), info["step"] * config.accumulate, config.workers))
+    if info["processes"] != group.size:
+        raise ValueError(
+            f"{done[-1]}: found a run of {info['processes']} processes, expected {group.size} as now; go on with as "
+            "many as it began with, or choose another output"
+        )
+    group.wait()  # nobody writes before all have read
+    if config.compile:
+        compile_layers(model)
+    data = WorldBatches(config, model.config, chat, group.size)
+    start_batch = info["step"] * config.accumulate * group.size + group.rank
+    batches = iter(loader(data, range(start_batch, len(data), group.size), config.workers))
     end = min(config.steps, stop_after or config.steps)
     log, bar = (
         (folder / "log.jsonl").open("a"),
-        tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05),
+        tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05, disable=not group.first),
     )
     window, start, last = {}, time.monotonic(), done[-1] if done else folder
     with interruptible(config.stop_minutes) as interrupted, contextlib.closing(log), bar:
         for step in range(info["step"], end):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
+            rate = learning_rate(step, config)
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = rate
             for batch in itertools.islice(batches, config.accumulate):
                 batch = batch.to(device)
-                with autocast:
-                    loss, parts = forward(batch, config)
+                with precision(device, config):
+                    loss, parts = trainee(batch, config)
                 (loss / config.accumulate).backward()
-                info["pictures"] += len(batch.tiles)
-                info["questions"] += 0 if batch.questions is None else len(batch.questions.tokens)
+                info["pictures"] += len(batch.tiles) * group.size
+                info["questions"] += batch.n_questions * group.size
                 for name, value in {"loss": loss, **parts}.items():
                     window.setdefault(name, []).append(value.detach())
+            group.average_gradients(trainee)
             window.setdefault("grad_norm", []).append(nn.utils.clip_grad_norm_(trainee.parameters(), config.clip))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -139,19 +182,20 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
                 now = time.monotonic()
                 info["seconds"] += now - start
                 row |= {k: info[k] for k in ("pictures", "questions")} | {"seconds": round(info["seconds"], 1)}
-                row |= {"lr": round(optimizer.param_groups[0]["lr"], 7), "gates": gates(model)}
-                log.write(json.dumps({"step": finished, **row}) + "\n")
-                log.flush()
+                row |= {"lr": round(rate, 7), "gates": gates(model)}
+                if group.first:
+                    log.write(json.dumps({"step": finished, **row}) + "\n")
+                    log.flush()
                 bar.set_postfix(
                     {k: v for k, v in row.items() if k in ("loss", "answer", "answer_right", "dense")}, refresh=False
                 )
                 window, start = {}, now
-            stopping = interrupted()  # asked once: a stop is always a saved one
-            if finished % config.checkpoint_every == 0 or finished == end or stopping:
+            stopping = group.any(interrupted())  # asked once: a stop is always a saved one
+            if group.first and (finished % config.checkpoint_every == 0 or finished == end or stopping):
                 last = state.save_state(
                     folder, finished, trainee, optimizer, {k: v for k, v in info.items() if k != "step"}, config.keep
                 )
-            if finished % config.sample_every == 0:
+            if group.first and finished % config.sample_every == 0:
                 write_samples(folder / "samples", finished, model, chat, config)
             if stopping:
                 break

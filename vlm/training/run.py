@@ -14,7 +14,8 @@ from vlm.data.worlds import WORLDS, sample
 from vlm.model import VisionLanguageModel
 from vlm.training.config import TrainConfig
 from vlm.training.data import CAPTION_REQUESTS
-from vlm.training.loop import initialise, train
+from vlm.training.loop import initialise, pick_device, train
+from vlm.training.parallel import join
 
 READ_ALOUD = {"text"}  # worlds whose answers are spelled, not known words: they stay out of the tokenizer's merges
 
@@ -62,11 +63,15 @@ def run_training(config: TrainConfig, *, stop_after: int | None = None) -> Path:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     architecture = model_config(config)
+    group = join(pick_device(config))
     path = output / "tokenizer.json"
     if config.tokenizer:
         path = Path(config.tokenizer)
-    elif not path.is_file():
-        train_tokenizer(sentences(config), architecture.decoder.vocab_size).save(str(path))
+    elif not path.is_file() and group.first:
+        partial = path.with_suffix(".tmp")
+        train_tokenizer(sentences(config), architecture.decoder.vocab_size).save(str(partial))
+        partial.rename(path)
+    group.wait()
     tokenizer = Tokenizer.from_file(path)
     chat = Chat(tokenizer)
     if chat.image_id != architecture.decoder.vocab_size:
@@ -79,7 +84,10 @@ def run_training(config: TrainConfig, *, stop_after: int | None = None) -> Path:
     if config.init:
         load_weights(model, Path(config.init))
     train(config, model, chat, stop_after=stop_after)
-    return export(model, chat, output / "model")
+    if group.first:
+        export(model, chat, output / "model")
+    group.wait()
+    return output / "model"
 
 
 def export(model: VisionLanguageModel, chat: Chat, path: Path) -> Path:
