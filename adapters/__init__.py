@@ -5,8 +5,54 @@ are real (0: no picture in this slot), states hold the kept tokens of a row one 
 end, and lengths (B, I) count the image tokens of each picture.
 """
 
-from adapters.projector import Linear
+from difflib import get_close_matches
 
-CONNECTORS = {
+from torch import nn
+
+from adapters.pictures import Positions
+from adapters.projector import MLP, Linear
+from adapters.qformer import QFormer
+from adapters.resampler import Perceiver
+
+CONNECTORS: dict[str, type[nn.Module]] = {
     "linear": Linear,
+    "mlp": MLP,
+    "perceiver": Perceiver,
+    "qformer": QFormer,
 }
+RESAMPLING = ("perceiver", "qformer")  # a fixed number of tokens per picture, written behind the name
+CHOICES = "linear, mlp, perceiver:64, qformer:32"
+
+
+def create_connector(
+    spec: str, in_dim: int, dim: int, *, max_tiles: int, positions: bool = False, max_images: int = 16, **options: int
+) -> nn.Module:
+    """Build a connector by name.
+
+    Args:
+        spec: "linear", "mlp", "perceiver" or "qformer"; "perceiver:64" says how many tokens stand for a picture.
+        in_dim, dim: of the encoder's features and of the image states.
+        max_tiles: tiles per picture at most.
+        positions: learn embeddings of tile and picture numbers, for an encoder that sees every tile alone.
+        max_images: pictures of a row with a number of their own; later ones share the last.
+        options: those of the class.
+    """
+    name, colon, count = spec.partition(":")
+    if name not in CONNECTORS:
+        near = get_close_matches(name, CONNECTORS, n=1)
+        hint = f" Did you mean {near[0] + colon + count!r}?" if near else ""
+        raise ValueError(f"unknown connector {spec!r}.{hint} Choices: {CHOICES}")
+    if colon:
+        if name not in RESAMPLING:
+            raise ValueError(f"connector {spec!r}: {name!r} keeps every image token, it takes no number. Use {name!r}")
+        if "n_latents" in options:
+            raise ValueError(
+                f"connector {spec!r}: found n_latents={options['n_latents']} as well, expected one of the two"
+            )
+        if not count.isdecimal():
+            raise ValueError(f"connector {spec!r}: found {count!r}, expected tokens per picture. Choices: {CHOICES}")
+        options["n_latents"] = int(count)
+    if wrong := {key: value for key, value in options.items() if value < 1}:
+        raise ValueError(f"connector {spec!r}: found {wrong}, expected at least 1")
+    place = Positions(in_dim, max_tiles, max_images) if positions else None
+    return CONNECTORS[name](in_dim, dim, positions=place, **options)
