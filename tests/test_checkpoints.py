@@ -266,6 +266,12 @@ DAMAGE = {
     "heads": (lambda f: edit(f / CONFIG, text_config__num_attention_heads=5), "num_attention_heads 5 does not divide"),
     "taps": (lambda f: edit(f / CONFIG, vision_config__intermediate_layers_indices=[1, 3, 9]), r"taps: found \[9\]"),
     "cross layers": (lambda f: edit(f / CONFIG, text_config__cross_attention_layers=[3, 9]), "has 9, which no Llama"),
+    "misspelt field": (
+        lambda f: edit(f / CONFIG, text_config__rope_tetha=1e4),
+        r"config.json: unknown field 'text_config.rope_tetha' \(did you mean 'rope_theta'\?\); correct it, or delete"),
+    "unknown field": (lambda f: edit(f / CONFIG, vision_config__window_size=7), "field 'vision_config.window_size'"),
+    "grids in another order": (
+        lambda f: edit(f / CONFIG, vision_config__supported_aspect_ratios=[[1, 1], [2, 1]]), "supported_aspect_ratios"),
     "biases": (lambda f: edit(f / CONFIG, text_config__attention_bias=True), "attention_bias is True, supported is"),
     "bitsandbytes": (
         lambda f: edit(f / CONFIG, quantization_config={"quant_method": "bitsandbytes"}), "quantized .bitsandbytes"),
@@ -392,3 +398,43 @@ def test_offline_and_paths_that_are_not_there(tmp_path):
         load_checkpoint(GOLDEN / "hf" / SHARD)
     with pytest.raises(ValueError, match="dtype is 'fp16', expected auto"):
         load_checkpoint(GOLDEN / "hf", dtype="fp16")
+
+
+# As a user meets them
+
+
+def text_only(folder: Path) -> None:
+    """A Llama without pictures, with the tokenizer of the golden model."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    for path in [*folder.glob("model*"), folder / "preprocessor_config.json"]:
+        path.unlink()
+    LlamaForCausalLM(LlamaConfig(vocab_size=296, **sizes)).save_pretrained(folder)
+
+
+AT_THE_COMMAND_LINE = {
+    "truncated": (DAMAGE["truncated"][0], "not a whole safetensors file"),
+    "pickle": (DAMAGE["pickle"][0], "a pickle can run any code"),
+    "misspelt field": (DAMAGE["misspelt field"][0], "did you mean 'rope_theta'"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer; put the model's tokenizer.json"),
+    "text only": (text_only, "this model reads text only; leave the pictures out"),
+}
+
+
+@pytest.mark.parametrize("damage", AT_THE_COMMAND_LINE)
+def test_bad_folders_are_one_line_and_exit_2(tmp_path, monkeypatch, capsys, damage):
+    from PIL import Image
+
+    from vlm.cli import main
+
+    change, words = AT_THE_COMMAND_LINE[damage]
+    folder = hub_copy(tmp_path)
+    change(folder)
+    Image.new("RGB", (30, 20)).save(tmp_path / "p.png")
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["vlm", "ask", str(tmp_path / "p.png"), "What?", "--model", str(folder)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    out, err = capsys.readouterr()
+    assert (stopped.value.code, out) == (2, "") and err.startswith("vlm: ") and err.count("\n") == 1 and words in err

@@ -214,7 +214,7 @@ class VLM:
 
 def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
-    revision: str | None = None, token: str | None = None,
+    device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
 ) -> VLM:  # fmt: skip
     """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
 
@@ -222,6 +222,7 @@ def load(
         name_or_path: None for the model that comes with the package.
         device: "auto" takes a GPU where there is one.
         dtype: "auto" is bfloat16 on a GPU and, for small models, float32 on a CPU.
+        device_map: "auto" spreads a model too large for one GPU over all of them and main memory (needs accelerate).
 
     Raises:
         ValueError: what is wrong with the folder, the file or the tensor, in one line.
@@ -233,6 +234,9 @@ def load(
     source = SHIPPED if name_or_path is None else name_or_path
     if name_or_path is None and dtype == "auto":
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    loaded = load_checkpoint(source, device=device, dtype=dtype, revision=revision, token=token)
-    loaded.model.eval()
+    loaded = load_checkpoint(source, device=device, dtype=dtype, device_map=device_map, revision=revision, token=token)
+    if loaded.chat is None:
+        raise ValueError(
+            f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"
+        )
     return VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")

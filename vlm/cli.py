@@ -98,15 +98,21 @@ def demo(
 
 
 @app.command()
-def info(model: Annotated[str | None, typer.Argument()] = None, json_path: Json = None) -> None:
-    """Say what a model is made of."""
-    import vlm
+def info(
+    model: Annotated[str | None, typer.Argument(help="Folder or hub id; the shipped model where absent.")] = None,
+    tiles: Annotated[int, typer.Option(help="Image tiles per row.")] = 4,
+    context: Annotated[int, typer.Option(help="Text tokens per row.")] = 8192,
+    batch: Annotated[int, typer.Option(help="Rows at once.")] = 1,
+    json_path: Json = None,
+) -> None:
+    """Say what a model is made of and what memory it needs, without loading it."""
+    from vlm.api import SHIPPED
+    from vlm.checkpoints.info import describe, to_text
 
-    found = vlm.load(model).describe()
+    found = describe(model or SHIPPED, tiles=tiles, context=context, batch=batch)
+    found["source"] = model or "shipped"
     if json_path != "-":
-        print(f"{found['source']}: {found['parameters']:,} parameters, {found['dtype']} on {found['device']}")
-        for part, count in found["parts"].items():
-            print(f"  {part:<10} {count:>15,}")
+        print(to_text(found))
     write_json(json_path, found)
 
 
@@ -155,10 +161,26 @@ def eval_world(
 
 @app.command()
 def convert(source: str, target: str, layout: str = "native", json_path: Json = None) -> None:
-    """Write a checkpoint in another layout: native (ours) or hub (what transformers loads)."""
-    from vlm.checkpoints import load_checkpoint, save_checkpoint
+    """Write a checkpoint in another layout: native (ours) or hub (what transformers loads); run again to go on."""
+    from tqdm import tqdm
 
-    folder = save_checkpoint(load_checkpoint(source), target, layout=layout)
+    from vlm.checkpoints.convert import convert_checkpoint
+
+    bar: tqdm | None = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or tqdm(total=total, unit="B", unit_scale=True, desc=target)
+        bar.update(done - bar.n)
+
+    try:
+        folder = convert_checkpoint(source, target, layout, progress=progress)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on with what is done")
+        raise SystemExit(130) from None
+    finally:
+        if bar:
+            bar.close()
     if json_path != "-":
         print(folder)
     write_json(json_path, {"source": source, "target": str(folder), "layout": layout})

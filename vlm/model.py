@@ -38,7 +38,7 @@ class VisionLanguageModel(nn.Module):
             {layer: KeyValue of (B, Hkv, S, Dh)} and lengths (B, I).
         """
         states, lengths = self.connector(self.encoder(tiles, grid), grid.prod(-1))
-        return self.decoder.image_keys_values(states), lengths
+        return self.decoder.image_keys_values(states), lengths.to(grid.device)
 
     def forward(
         self, tokens: Tensor, tiles: Tensor | None = None, grid: Tensor | None = None, sees: Tensor | None = None

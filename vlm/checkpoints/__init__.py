@@ -9,8 +9,6 @@ Notable here:
 - Weights are mapped, not copied: a model costs its own size once. No pickle is ever opened.
 """
 
-import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +17,11 @@ import torch
 from vlm.chat import Chat
 from vlm.chat_template import TemplateChat
 from vlm.checkpoints import hub, meta, native
+from vlm.checkpoints.download import find_folder
 from vlm.checkpoints.files import (
     PARTIAL,
     CheckpointError,
     new_folder,
-    one_line,
     read_json,
     some,
     write_json,
@@ -31,14 +29,13 @@ from vlm.checkpoints.files import (
     write_weights,
 )  # fmt: skip
 from vlm.checkpoints.hub_config import generation_settings, to_generation_config, to_preprocessor_config
+from vlm.checkpoints.source import Source
 from vlm.checkpoints.tokenizers import load_chat, save_chat
 from vlm.config import ModelConfig
 from vlm.model import VisionLanguageModel
 
-__all__ = ["Checkpoint", "CheckpointError", "detect", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointError", "detect", "load_checkpoint", "open_checkpoint", "save_checkpoint"]
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
 META_GENERATION = {"temperature": 0.6, "top_p": 0.9}  # the defaults of Meta's generate
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAX_SHARD_BYTES = 5 * 10**9
@@ -66,7 +63,9 @@ def detect(folder: str | Path) -> str:
     """What a folder holds, by its content: "native", "hub" or "meta"."""
     folder = Path(folder)
     if PARTIAL in folder.name:
-        raise CheckpointError(f"{folder}: left over from an interrupted conversion; delete it and convert again")
+        raise CheckpointError(
+            f"{folder}: left over from an interrupted conversion; delete it, or convert again to finish it"
+        )
     if not folder.is_dir():
         hint = "give the folder that holds it" if folder.exists() else "check the path"
         raise CheckpointError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; {hint}")
@@ -88,13 +87,14 @@ def detect(folder: str | Path) -> str:
 
 def load_checkpoint(
     name_or_path: str | Path, *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "auto",
-    revision: str | None = None, token: str | None = None,
+    device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
 ) -> Checkpoint:  # fmt: skip
     """Load a folder, or a repository of the Hugging Face hub.
 
     Args:
         name_or_path: a folder of any dialect, or a hub id such as "meta-llama/Llama-3.2-11B-Vision-Instruct".
         dtype: "auto" (the checkpoint's own), a name, or a torch dtype.
+        device_map: "auto" spreads the model over all GPUs and main memory (needs accelerate); or module -> device.
         revision, token: of the hub; HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count as usual.
 
     Raises:
@@ -104,27 +104,33 @@ def load_checkpoint(
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}, expected auto, {', '.join(DTYPES)} or a torch dtype")
         dtype = DTYPES[dtype]
-    folder = _folder(name_or_path, revision, token)
-    layout = detect(folder)
-    if layout == "native":
-        model = native.load(folder, device, dtype)
-        generation = read_json(folder / "generation.json") if (folder / "generation.json").is_file() else {}
-        chat = load_chat(folder, model.config.decoder, stop_ids=generation.get("stop_ids", ()), own_layout=True)
-    elif layout == "hub":
-        model = hub.load(folder, device, dtype)
-        config, settings = read_json(folder / "config.json"), folder / "generation_config.json"
-        generation = generation_settings(read_json(settings) if settings.is_file() else {}, config)
-        image_id = (
-            config.get("image_token_index", config.get("image_token_id", 128256)) if model.config.encoder else None
-        )
-        chat = load_chat(
-            folder, model.config.decoder, stop_ids=generation["stop_ids"], image_id=image_id, own_layout=False
-        )  # fmt: skip
-    else:
-        model = meta.load(folder, device, dtype)
-        chat = load_chat(folder, model.config.decoder, own_layout=True)
-        generation = META_GENERATION | {"stop_ids": sorted(chat.stop_ids) if chat else []}
+    source = open_checkpoint(find_folder(name_or_path, revision, token))
+    chat, generation = surroundings(source)
+    model = source.load(device, dtype, device_map)
     return Checkpoint(config=model.config, model=model, chat=chat, generation=generation, source=str(name_or_path))
+
+
+def open_checkpoint(folder: str | Path) -> Source:
+    """Open a folder of any dialect; its tensors are checked by name and not yet read."""
+    folder = Path(folder)
+    return {"native": native, "hub": hub, "meta": meta}[detect(folder)].open_checkpoint(folder)
+
+
+def surroundings(source: Source) -> tuple[Chat | TemplateChat | None, dict]:
+    """The chat (None without a tokenizer) and the generation settings that lie beside the weights."""
+    folder, decoder = source.folder, source.config.decoder
+    if source.layout == "native":
+        path = folder / "generation.json"
+        generation = read_json(path) if path.is_file() else {}
+        return load_chat(folder, decoder, stop_ids=generation.get("stop_ids", ()), own_layout=True), generation
+    if source.layout == "meta":
+        chat = load_chat(folder, decoder, own_layout=True)
+        return chat, META_GENERATION | {"stop_ids": sorted(chat.stop_ids) if chat else []}
+    config, path = read_json(folder / "config.json"), folder / "generation_config.json"
+    generation = generation_settings(read_json(path) if path.is_file() else {}, config)
+    image_id = config.get("image_token_index", config.get("image_token_id", 128256)) if source.config.encoder else None
+    chat = load_chat(folder, decoder, stop_ids=generation["stop_ids"], image_id=image_id, own_layout=False)
+    return chat, generation
 
 
 def save_checkpoint(
@@ -140,37 +146,40 @@ def save_checkpoint(
         raise ValueError(f"layout is {layout!r}, expected native or hub")
     if isinstance(checkpoint, VisionLanguageModel):
         checkpoint = Checkpoint(config=checkpoint.config, model=checkpoint)
-    model, chat, generation, path = checkpoint.model, checkpoint.chat, checkpoint.generation, Path(path)
-    if layout == "hub":
-        data, tensors = hub.hub_tensors(model)
-    else:
-        data, tensors = native.config_data(model.config), model.state_dict()
+    model = checkpoint.model
     if unknown := [k for k in model.state_dict() if "lora" in k.lower() or "base_layer" in k]:
         raise CheckpointError(
             f"the model carries unmerged adapters ({some(unknown)}); merge them, or save the adapter alone"
         )
-    with new_folder(path, _is_checkpoint) as folder:
-        write_weights(folder, tensors, max_shard_bytes)
-        save_chat(folder, chat, write_text)
-        if layout == "native":
-            write_json(folder / "generation.json", generation)
-        else:
-            if isinstance(chat, Chat):
-                write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
-            ids = _special_ids(chat)
-            none = {
-                "bos_token_id": 0,
-                "eos_token_id": None,
-                "pad_token_id": None,
-            }  # else defaults past a small vocabulary
-            data.get("text_config", data).update(none | ids)
-            if chat is not None and chat.image_id is not None:
-                data["image_token_index"] = chat.image_id
-            if model.config.encoder is not None:
-                write_json(folder / "preprocessor_config.json", to_preprocessor_config(model.config.image))
-            write_json(folder / "generation_config.json", to_generation_config(generation, ids))
-        write_json(folder / "config.json", data)  # last: without it a folder is no checkpoint
-    return path
+    if layout == "hub":
+        data, tensors = hub.hub_tensors(model)
+    else:
+        data, tensors = native.config_data(model.config), model.state_dict()
+    with new_folder(Path(path), is_checkpoint) as folder:
+        write_weights(folder, tensors, tensors.__getitem__, max_shard_bytes)
+        write_surroundings(folder, layout, data, checkpoint.chat, checkpoint.generation, model.config)
+    return Path(path)
+
+
+def write_surroundings(
+    folder: Path, layout: str, data: dict, chat: Chat | TemplateChat | None, generation: dict, config: ModelConfig
+) -> None:
+    """All that lies beside the weights; `data` is config.json."""
+    save_chat(folder, chat, write_text)
+    if layout == "native":
+        write_json(folder / "generation.json", generation)
+    else:
+        if isinstance(chat, Chat):
+            write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
+        ids = _special_ids(chat)
+        none = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": None}  # else defaults past a small vocabulary
+        data.get("text_config", data).update(none | ids)
+        if chat is not None and chat.image_id is not None:
+            data["image_token_index"] = chat.image_id
+        if config.encoder is not None:
+            write_json(folder / "preprocessor_config.json", to_preprocessor_config(config.image))
+        write_json(folder / "generation_config.json", to_generation_config(generation, ids))
+    write_json(folder / "config.json", data)  # last: without it a folder is no checkpoint
 
 
 def _special_ids(chat: Chat | TemplateChat | None) -> dict:
@@ -181,46 +190,9 @@ def _special_ids(chat: Chat | TemplateChat | None) -> dict:
     return {key: value for key, value in ids.items() if value is not None}
 
 
-def _is_checkpoint(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder may be replaced by another checkpoint."""
     try:
         return bool(detect(folder))
     except CheckpointError:
         return False
-
-
-def _folder(name_or_path: str | Path, revision: str | None, token: str | None) -> Path:
-    """A folder as it is; a hub id through the hub's cache."""
-    path = Path(name_or_path).expanduser()
-    if path.exists() or not isinstance(name_or_path, str) or not HUB_ID.fullmatch(name_or_path):
-        return path
-    from huggingface_hub import errors as hub_errors
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            name_or_path, revision=revision, token=token, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]
-        )  # fmt: skip
-    except hub_errors.GatedRepoError:
-        raise CheckpointError(
-            f"{name_or_path}: the licence is not accepted for this account; accept it on "
-            f"https://huggingface.co/{name_or_path} and give a token (HF_TOKEN or `hf auth login`)"
-        ) from None
-    except hub_errors.RevisionNotFoundError:
-        raise CheckpointError(f"{name_or_path}: the hub has no revision {revision!r}; check its name") from None
-    except hub_errors.RepositoryNotFoundError:
-        raise CheckpointError(
-            f"{name_or_path}: neither a folder here nor a repository on the hub; check the spelling, "
-            "or give a token if it is private"
-        ) from None
-    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError):
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
-        raise CheckpointError(
-            f"{name_or_path}: neither a folder here nor in the cache, and {why}; "
-            "go online, or give the folder of a download"
-        ) from None
-    except Exception as error:  # httpx and the file system raise whatever they run into
-        raise CheckpointError(
-            f"{name_or_path}: the download failed ({one_line(error)}); try again, it resumes"
-        ) from None
-    return Path(folder)

@@ -5,14 +5,14 @@ Notable here:
 - A folder is written as `NAME.partial-...`, synced and renamed at the end; whatever carries its final name is whole.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,33 +30,40 @@ class CheckpointError(ValueError):
 
 
 class Weights:
-    """Named tensors of some files, opened lazily: `read` maps one of them into memory."""
+    """Named tensors of some files: `read` maps one of them into memory, `close` gives back what was read."""
 
     def __init__(self):
-        self._tensors: dict[str, tuple[Path, Callable[[], Tensor]]] = {}
+        self._places: dict[str, tuple[Path, str]] = {}  # name -> the file, the name there
+        self._open: dict[Path, Callable[[str], Tensor]] = {}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        return iter(self._places)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._tensors
+        return name in self._places
 
     def path(self, name: str) -> Path:
         """The file that holds a tensor."""
-        return self._tensors[name][0]
+        return self._places[name][0]
 
     def read(self, name: str) -> Tensor:
-        """One tensor, still in the file's dtype."""
-        path, get = self._tensors[name]
+        """One tensor, still in the file's dtype; its pages come into memory when it is used."""
+        path, stored = self._places[name]
         try:
-            return get()
-        except (SafetensorError, OSError, RuntimeError) as error:
+            if path not in self._open:
+                self._open[path] = _open_torch(path) if path.suffix == ".pth" else safe_open(path, "pt").get_tensor
+            return self._open[path](stored)
+        except (SafetensorError, OSError, RuntimeError, KeyError) as error:
             raise CheckpointError(f"{path}: cannot read {name} ({one_line(error)}); get the file again") from None
+
+    def close(self) -> None:
+        """Let go of the files, and so of all pages in memory that no tensor in use needs; reading goes on as before."""
+        self._open.clear()
 
     def renamed(self, rename: Callable[[str], str]) -> "Weights":
         """The same tensors under other names."""
         out = Weights()
-        out._tensors = {rename(name): entry for name, entry in self._tensors.items()}
+        out._places, out._open = {rename(name): place for name, place in self._places.items()}, self._open
         return out
 
     def add_safetensors(self, path: Path, only: set[str] | None = None) -> "Weights":
@@ -73,8 +80,8 @@ class Weights:
             ) from None
         if only is not None and (absent := only - names):
             raise CheckpointError(f"{path}: lacks {some(absent)}, which {INDEX} promises; get both files again")
-        for name in sorted(names if only is None else only):
-            self._tensors[name] = (path, partial(file.get_tensor, name))
+        self._open[path] = file.get_tensor
+        self._places |= {name: (path, name) for name in sorted(names if only is None else only)}
         return self
 
     def add_torch(self, path: Path) -> "Weights":
@@ -88,13 +95,13 @@ class Weights:
             ) from None
         if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
             raise CheckpointError(f"{path}: holds other things than named tensors; expected Meta's consolidated.NN.pth")
-        for name, tensor in tensors.items():
-            self._tensors[name] = (path, partial(_same, tensor))
+        self._open[path] = tensors.__getitem__
+        self._places |= {name: (path, name) for name in tensors}
         return self
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+def _open_torch(path: Path) -> Callable[[str], Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True).__getitem__
 
 
 def open_folder(folder: Path) -> Weights:
@@ -142,18 +149,22 @@ def read_json(path: Path) -> dict:
 
 
 @contextmanager
-def new_folder(path: Path, is_checkpoint: Callable[[Path], bool]) -> Iterator[Path]:
+def new_folder(path: Path, is_checkpoint: Callable[[Path], bool], plan: str | None = None) -> Iterator[Path]:
     """Give a scratch folder to write into; it takes the name `path` at the end, or vanishes after an error.
 
-    A checkpoint that already stands at `path` is replaced; any other content is left alone and is an error.
+    A checkpoint that already stands at `path` is replaced; any other content is left alone and is an error. With a
+    `plan`, a description of what will be written, shards survive an error, and the same plan finds them again.
     """
     path = path.absolute()
     occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
     if occupied and not is_checkpoint(path):
         raise CheckpointError(f"{path}: holds something other than a checkpoint; choose a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f"{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}"
-    scratch.mkdir()
+    mark = uuid.uuid4().hex[:8] if plan is None else hashlib.sha256(plan.encode()).hexdigest()[:8]
+    scratch = path.parent / f"{path.name}{PARTIAL}{mark}"
+    scratch.mkdir(exist_ok=plan is not None)
+    for file in scratch.glob(f"*{PARTIAL}*"):  # cut off in the middle
+        file.unlink()
     try:
         yield scratch
         for file in scratch.iterdir():
@@ -168,7 +179,8 @@ def new_folder(path: Path, is_checkpoint: Callable[[Path], bool]) -> Iterator[Pa
             scratch.rename(path)
         _sync(path.parent)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if plan is None or not any(scratch.glob("*.safetensors")):
+            shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
@@ -188,24 +200,38 @@ def write_json(path: Path, data: dict) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_weights(folder: Path, tensors: dict[str, Tensor], max_shard_bytes: int) -> None:
-    """Write model.safetensors, in shards with an index where it is larger than `max_shard_bytes`."""
+def write_weights(
+    folder: Path, shapes: Mapping[str, Tensor], read: Callable[[str], Tensor], max_shard_bytes: int,
+    written: Callable[[int], object] = lambda size: None,
+) -> None:  # fmt: skip
+    """Write model.safetensors, in shards with an index where it is larger than `max_shard_bytes`.
+
+    Args:
+        shapes: name -> a tensor of that shape and dtype, which may be on the meta device.
+        read: name -> the tensor; those of one shard are in memory together.
+        written: told the bytes of each shard, also of those that are there already, which are not written again.
+    """
     shards: list[list[str]] = [[]]
     size = 0
-    for name, tensor in tensors.items():
+    for name, tensor in shapes.items():
         if size + tensor.nbytes > max_shard_bytes and shards[-1]:
             shards, size = [*shards, []], 0
         shards[-1].append(name)
         size += tensor.nbytes
-    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    files = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     if len(shards) == 1:
-        names = ["model.safetensors"]
-    for file, keys in zip(names, shards, strict=True):
-        save_file({k: tensors[k].detach().cpu().contiguous() for k in keys}, folder / file, {"format": "pt"})
-        (folder / file).chmod(folder.stat().st_mode & 0o666)  # safetensors makes it the owner's alone
+        files = ["model.safetensors"]
+    for file, names in zip(files, shards, strict=True):
+        if not (folder / file).is_file():
+            scratch = folder / f"{file}{PARTIAL}0"
+            save_file({name: read(name).detach().cpu().contiguous() for name in names}, scratch, {"format": "pt"})
+            scratch.chmod(folder.stat().st_mode & 0o666)  # safetensors makes it the owner's alone
+            _sync(scratch)
+            scratch.rename(folder / file)
+        written(sum(shapes[name].nbytes for name in names))
     if len(shards) > 1:
-        where = {key: file for file, keys in zip(names, shards, strict=True) for key in keys}
-        total = sum(t.nbytes for t in tensors.values())
+        where = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        total = sum(t.nbytes for t in shapes.values())
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
 
 

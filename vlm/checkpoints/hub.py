@@ -7,14 +7,19 @@ Notable here:
   not their inputs. The weights and indices that we write are Meta's, as on the hub.
 """
 
+import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from encoders.tiled_vit import aspect_ratios
 from vlm.checkpoints.files import CheckpointError, Weights, open_folder, read_json
 from vlm.checkpoints.hub_config import model_config, to_hub_config
-from vlm.checkpoints.keys import Numbering, empty_model, fill, foreign_names, padded_rows_are_zero
+from vlm.checkpoints.keys import Numbering, foreign_names, padded_rows_are_zero
+from vlm.checkpoints.source import Source, open_source
 from vlm.config import DecoderConfig, ModelConfig
 from vlm.model import VisionLanguageModel
 
@@ -86,6 +91,7 @@ TEXT_ONLY = {  # LlamaForCausalLM -> the language model of Mllama
     "lm_head.": "language_model.lm_head.",
 }
 BUFFERS = ("rotary_emb.inv_freq", "self_attn.masked_bias", "self_attn.bias")  # stored by old transformers, not weights
+log = logging.getLogger(__name__)
 LM_HEAD, EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
 
 
@@ -106,8 +112,8 @@ def rename(name: str, prefixes: dict[str, str]) -> str:
     return name
 
 
-def load(folder: Path, device, dtype) -> VisionLanguageModel:
-    """A folder with config.json and safetensors -> the model."""
+def open_checkpoint(folder: Path) -> Source:
+    """A folder with config.json and safetensors."""
     data = read_json(folder / "config.json")
     config = model_config(data, folder / "config.json")
     prefixes = TRANSFORMERS_5 if config.encoder else TEXT_ONLY
@@ -116,44 +122,58 @@ def load(folder: Path, device, dtype) -> VisionLanguageModel:
         config = replace(config, decoder=replace(config.decoder, tie_embeddings=False))
     if config.encoder and not all(_zero_rows(weights, config)):
         config = replace(config, encoder=replace(config.encoder, dedupe_padding=False))
-    model = empty_model(config)
-    names = foreign_names(model.state_dict(), TABLE, merged_numbers(config.decoder), "hub")
+        log.warning(
+            "%s: the embeddings of padded tiles are not zero, as in Meta's checkpoints, but trained; every picture is "
+            "encoded with all its %d tiles, which is exact and slow", folder, config.image.max_tiles,
+        )  # fmt: skip
+    weights.close()
+
+    def names(ours: Collection[str]) -> dict[str, str]:
+        return foreign_names(ours, TABLE, merged_numbers(config.decoder), "hub")
+
     ignore = (*BUFFERS, LM_HEAD) if config.decoder.tie_embeddings else BUFFERS
-    fill(model, weights, names, source=str(folder), device=device, dtype=dtype, ignore=ignore)
-    return model
+    return open_source("hub", folder, config, weights, names, ignore=ignore)
 
 
 def _same_rows(weights: Weights) -> bool:
     """A head stored beside "tied" embeddings: a fine-tune may have untied them without saying so."""
     head, embedding = weights.read(LM_HEAD), weights.read(EMBEDDING)
-    return head.shape == embedding.shape and bool((head == embedding).all())
+    return torch.equal(head, embedding)
 
 
 def _zero_rows(weights: Weights, config: ModelConfig) -> list[bool]:
     """Per tile embedding, whether padded tiles have rows of zeros, as in all checkpoints that Meta released."""
     max_tiles = config.image.max_tiles
-    grids = [(r, c) for r in range(1, max_tiles + 1) for c in range(1, max_tiles // r + 1)]
+    grids = aspect_ratios(max_tiles)
     ours = ("encoder.tile_position_embedding", "encoder.pre_tile_embedding", "encoder.post_tile_embedding")
     tables = [weights.read(name) for row in ours if (name := f"{TABLE[row]}.weight") in weights]
     fits = [t for t in tables if t.ndim == 2 and len(t) == len(grids) + 1 and t.shape[1] % max_tiles == 0]
     return [padded_rows_are_zero(table, grids, max_tiles) for table in fits]  # misfits are reported by `fill`
 
 
+def hub_names(config: ModelConfig, ours: Collection[str]) -> dict[str, str]:
+    """Our names -> the hub's; the head of tied embeddings is among them where the hub has to store it."""
+    extra = ["decoder.lm_head.weight"] if stores_tied_head(config) else []
+    names = foreign_names([*ours, *extra], TABLE, merged_numbers(config.decoder), "hub")
+    back = {} if config.encoder else {new: old for old, new in TEXT_ONLY.items()}
+    return {name: rename(theirs, back) for name, theirs in names.items()}
+
+
+def stores_tied_head(config: ModelConfig) -> bool:
+    """The hub's embedding has rows that its head lacks, so that tied ones become two tensors."""
+    return config.decoder.tie_embeddings and config.decoder.n_extra_tokens > 0
+
+
 def hub_tensors(model: VisionLanguageModel) -> tuple[dict, dict[str, Tensor]]:
     """config.json and tensors of a model under the names of the hub; an error where transformers has no such model."""
-    data = to_hub_config(model.config)
-    state = {k: v for k, v in model.state_dict().items()}
-    config = model.config.decoder
-    if config.tie_embeddings and config.n_extra_tokens:  # the hub's embedding has rows that its head lacks: store both
-        state["decoder.lm_head.weight"] = state["decoder.embed_tokens.weight"][: config.vocab_size].clone()
-    names = foreign_names(state, TABLE, merged_numbers(config), "hub")
-    if model.config.encoder is None:
-        back = {new: old for old, new in TEXT_ONLY.items()}
-        names = {ours: rename(theirs, back) for ours, theirs in names.items()}
+    data, state = to_hub_config(model.config), dict(model.state_dict())
+    names = hub_names(model.config, state)
+    if stores_tied_head(model.config):
+        rows = state["decoder.embed_tokens.weight"][: model.config.decoder.vocab_size]
+        state["decoder.lm_head.weight"] = rows.clone()
     dtypes = {str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}
     if len(dtypes) != 1:
         raise CheckpointError(
             f"the model mixes {', '.join(sorted(dtypes))}; convert it with model.to(dtype) before saving"
         )
-    data["torch_dtype"] = dtypes.pop()
-    return data, {names[ours]: tensor for ours, tensor in state.items()}
+    return data | {"torch_dtype": dtypes.pop()}, {names[ours]: tensor for ours, tensor in state.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from encoders.tiled_vit import aspect_ratios
 from vlm.checkpoints.files import CheckpointError, read_json
 from vlm.config import ConnectorConfig, DecoderConfig, EncoderConfig, ModelConfig, RopeScaling, from_dict, near_match
 from vlm.image import ImageConfig
@@ -48,6 +49,26 @@ MLLAMA_VISION = {  # vision_config of Mllama
     "patch_size": ("patch_size", 14),
     "norm_eps": ("norm_eps", 1e-5),
 }
+TEXT_KEYS = (  # read one by one
+    "rope_scaling", "rope_parameters", "rope_theta", "hidden_act", "attention_bias", "mlp_bias",
+    "cross_attention_layers",
+)  # fmt: skip
+VISION_KEYS = (
+    "hidden_act", "num_channels", "image_size", "max_num_tiles", "vision_output_dim", "supported_aspect_ratios",
+)  # fmt: skip
+TOP_KEYS = ("text_config", "vision_config", "image_token_index", "image_token_id")
+NO_EFFECT = frozenset(  # what transformers 4 and 5 write into every config, and nothing in a Llama depends on
+    """add_cross_attention architectures attention_dropout auto_map bad_words_ids begin_suppress_tokens bos_token_id
+    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dropout dtype
+    early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder is_encoder_decoder is_llama_config
+    label2id length_penalty max_length max_sequence_length min_length model_type no_repeat_ngram_size num_beam_groups
+    num_beams num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
+    pretraining_tp problem_type pruned_heads quantization_config remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate rope_interleaved sep_token_id suppress_tokens task_specific_params temperature
+    tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p use_bfloat16 use_cache""".split()
+)
 CROSS_ATTENTION_LAYERS = (3, 8, 13, 18, 23, 28, 33, 38)  # of Mllama, where the key is absent
 
 
@@ -62,15 +83,22 @@ def model_config(data: dict, path: Path) -> ModelConfig:
     if data.get("quantization_config"):
         method = data["quantization_config"].get("quant_method", "unknown")
         raise CheckpointError(f"{path}: the weights are quantized ({method}); take the unquantized checkpoint")
+    text, vision = data.get("text_config") or {}, data.get("vision_config") or {}
+    if kind == "llama":
+        _known(path, "", data, LLAMA, TEXT_KEYS)
+    else:
+        _known(path, "", data, MLLAMA_TEXT, TEXT_KEYS + TOP_KEYS)
+        _known(path, "text_config.", text, MLLAMA_TEXT, TEXT_KEYS)
+        _known(path, "vision_config.", vision, MLLAMA_VISION, VISION_KEYS)
     try:
         if kind == "llama":
             return ModelConfig(encoder=None, decoder=_decoder(data, LLAMA, 10000.0, ()))
-        text, vision = data.get("text_config") or {}, data.get("vision_config") or {}
         _only(vision, "hidden_act", ("gelu",), "gelu")
         _only(vision, "num_channels", (3,), 3)
         sizes = _read(vision, MLLAMA_VISION)
         encoder = from_dict(EncoderConfig, sizes | {"patch_size": _side(sizes["patch_size"])}, "vision_config")
         image = ImageConfig(tile_size=_side(vision.get("image_size", 448)), max_tiles=vision.get("max_num_tiles", 4))
+        _only(vision, "supported_aspect_ratios", (_grids(image.max_tiles), None), None)
         layers = text.get("cross_attention_layers")
         decoder = _decoder(text, MLLAMA_TEXT, 500000.0, CROSS_ATTENTION_LAYERS if layers is None else layers)
         config = ModelConfig(encoder=encoder, connector=ConnectorConfig(), decoder=decoder, image=image)
@@ -87,9 +115,20 @@ def model_config(data: dict, path: Path) -> ModelConfig:
         raise CheckpointError(f"{path}: {error}; expected the config of a Llama or Llama 3.2 Vision model") from None
 
 
+def _known(path: Path, part: str, data: dict, table: dict, keys: tuple[str, ...]) -> None:
+    """Refuse fields that we do not know: a misspelt size would silently become its default."""
+    known = {theirs for theirs, _ in table.values()} | {*keys}
+    for key in data if isinstance(data, dict) else ():
+        if key not in known | NO_EFFECT and not key.startswith(("_", "unsloth", "transformers.js")):
+            raise CheckpointError(
+                f"{path}: unknown field {part + key!r}{near_match(key, known)}; correct it, or delete it if nothing in "
+                "the model depends on it"
+            )
+
+
 def _decoder(data: dict, table: dict, rope_theta: float, cross_layers) -> DecoderConfig:
     _only(data, "hidden_act", ("silu",), "silu")
-    for key in ("attention_bias", "mlp_bias"):
+    for key in ("attention_bias", "mlp_bias", "rope_interleaved"):
         _only(data, key, (False,), False)
     sizes = _read(data, table)
     merged = sorted(cross_layers)
@@ -194,6 +233,11 @@ def _only(data: dict, key: str, allowed: tuple, default) -> None:
         raise ValueError(f"{key} is {data[key]!r}, supported is {allowed[0]!r}")
 
 
+def _grids(max_tiles: int) -> list[list[int]]:
+    """The grids of a picture's tiles as the hub lists them."""
+    return [list(grid) for grid in aspect_ratios(max_tiles)]
+
+
 def _side(size) -> int:
     """A side that may be written as a pair of equal numbers."""
     sides = set(size) if isinstance(size, list | tuple) else {size}
@@ -214,11 +258,15 @@ def to_hub_config(config: ModelConfig) -> dict:
     }  # fmt: skip
     if e:
         checks |= {
-            f"the encoder {e.name!r}": e.name != "tiled",
+            f"the encoder {e.name!r}": not isinstance(e, EncoderConfig),
             f"the connector {config.connector.name!r}": config.connector.name != "linear",
+            "a connector with positions": config.connector.positions,
+            f"head_dim {d.head_dim} (it has dim / n_heads)": d.head_dim * d.n_heads != d.dim,
+        }
+    if isinstance(e, EncoderConfig):
+        checks |= {
             f"stem {e.stem!r}": e.stem != "linear",
             f"tile_padding {e.tile_padding!r}": e.tile_padding != "reference",
-            f"head_dim {d.head_dim} (it has dim / n_heads)": d.head_dim * d.n_heads != d.dim,
         }
     if lacks := [what for what, wrong in checks.items() if wrong]:
         raise CheckpointError(
@@ -247,7 +295,7 @@ def to_hub_config(config: ModelConfig) -> dict:
         "vision_output_dim": e.dim * (1 + len(e.taps)),
         "image_size": config.image.tile_size,
         "max_num_tiles": max_tiles,
-        "supported_aspect_ratios": [[r, c] for r in range(1, max_tiles + 1) for c in range(1, max_tiles // r + 1)],
+        "supported_aspect_ratios": _grids(max_tiles),
         "hidden_act": "gelu",
         "num_channels": 3,
     }

@@ -1,38 +1,23 @@
-"""Key tables: our names on the left, a foreign dialect's on the right, `{}` for the layer number; strict both ways."""
+"""Key tables: our names on the left, a foreign dialect's on the right, `{}` for the layer number."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vlm.checkpoints.files import CheckpointError, some
+from vlm.checkpoints.files import CheckpointError
 from vlm.config import ModelConfig
 from vlm.model import VisionLanguageModel
 
 NUMBER = re.compile(r"\.(\d+)(?=\.)")
-
-
-class Tensors(Protocol):
-    """Stored tensors by name: `files.Weights`, or Meta's shards put together."""
-
-    def __iter__(self) -> Iterator[str]: ...
-    def __contains__(self, name: str) -> bool: ...
-    def path(self, name: str) -> Path: ...
-    def read(self, name: str) -> Tensor: ...
-
-
-Numbering = dict[
-    str, dict[int, int]
-]  # our container -> {our layer number: theirs}; containers left out keep their numbers
+# our container -> {our layer number: theirs}; containers left out keep their numbers
+Numbering = dict[str, dict[int, int]]
 
 
 class NoRandom(TorchFunctionMode):
-    """Leave out normal random numbers: on the meta device they are none, yet import all of torch's compiler (190 MB)."""
+    """Leave out normal random numbers: on the meta device they mean nothing and import torch's compiler, 190 MB."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -69,61 +54,6 @@ def foreign_names(ours: Collection[str], table: dict[str, str], numbering: Numbe
             theirs = theirs.format(numbering.get(container, {}).get(n, n))
         names[name] = theirs
     return names
-
-
-def fill(
-    model: VisionLanguageModel, weights: Tensors, names: Mapping[str, str | tuple[str, ...]], *, source: str, device,
-    dtype, convert: Callable[..., Tensor] | None = None, ignore: tuple[str, ...] = (),
-) -> None:  # fmt: skip
-    """Give each parameter its tensor, read one at a time; missing, unknown and misshapen tensors are errors.
-
-    Args:
-        names: our name -> the name in `weights`, or several that `convert` puts together.
-        convert: (our name, *tensors) -> the tensor as we store it.
-        ignore: endings of stored names that carry nothing.
-        dtype: "auto" takes that of the token embedding for all.
-    """
-    parts = {ours: (theirs,) if isinstance(theirs, str) else theirs for ours, theirs in names.items()}
-    wanted = {name for group in parts.values() for name in group}
-    stored = [name for name in weights if not name.endswith(ignore or ("\0",))]
-    unknown = [name for name in stored if name not in wanted]
-    if missing := [name for name in wanted if name not in weights]:
-        near = get_close_matches(missing[0], unknown, n=1, cutoff=0.85)
-        hint = f" (did you mean {near[0]!r}, which is there?)" if near else ""
-        raise CheckpointError(
-            f"{source}: {len(missing)} tensors are missing: {some(missing)}{hint}; "
-            "the files do not fit the config or are not all there"
-        )
-    if unknown:
-        where = weights.path(sorted(unknown)[0])
-        raise CheckpointError(
-            f"{where}: {len(unknown)} unknown tensors: {some(unknown)}; the config describes a smaller or other model"
-        )
-    target = model.state_dict()
-    state = {}
-    if dtype == "auto":
-        dtype = weights.read(parts["decoder.embed_tokens.weight"][0]).dtype
-    for ours, group in parts.items():
-        tensors = [weights.read(name) for name in group]
-        tensor = convert(ours, *tensors) if convert else tensors[0]
-        if tensor.shape != target[ours].shape:
-            raise CheckpointError(
-                f"{weights.path(group[0])}: {group[0]} has shape {tuple(tensors[0].shape)}{became(tensors[0], tensor)} "
-                f"where the config asks for {tuple(target[ours].shape)}; config and weights are of different models"
-            )
-        if tensor.is_floating_point() != target[ours].is_floating_point():
-            raise CheckpointError(
-                f"{weights.path(group[0])}: {group[0]} is {tensor.dtype}, quantized; take the unquantized model"
-            )
-        state[ours] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-    model.load_state_dict(state, assign=True)
-    model.to(device)  # what is computed and not stored
-    model.eval()
-
-
-def became(stored: Tensor, tensor: Tensor) -> str:
-    """Say the shape after conversion where it is another one."""
-    return "" if stored.shape == tensor.shape else f", for us {tuple(tensor.shape)},"
 
 
 def padded_rows_are_zero(table: Tensor, grids: list[tuple[int, int]], max_tiles: int) -> bool:

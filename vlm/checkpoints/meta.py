@@ -10,17 +10,19 @@ Notable here:
 
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from encoders.tiled_vit import aspect_ratios
 from vlm.checkpoints.files import CheckpointError, Weights, read_json
-from vlm.checkpoints.keys import Numbering, empty_model, fill, foreign_names
+from vlm.checkpoints.keys import Numbering, foreign_names
+from vlm.checkpoints.source import Source, open_source
 from vlm.config import DecoderConfig, EncoderConfig, ModelConfig, RopeScaling, from_dict
 from vlm.image import ImageConfig
-from vlm.model import VisionLanguageModel
 
 TABLE = {
     "decoder.embed_tokens": "text_model.tok_embeddings",  # and text_model.learnable_embedding below it
@@ -109,6 +111,11 @@ class Shards:
 
     def path(self, name: str) -> Path:
         return self.shards[0].path(name)
+
+    def close(self) -> None:
+        """Give back the pages of what was read."""
+        for shard in self.shards:
+            shard.close()
 
     def dim(self, name: str, dim: int) -> int:
         """The size of a tensor of the whole model, from the first shard's."""
@@ -278,27 +285,26 @@ def _encoder(overrides: dict, shards: Shards) -> EncoderConfig:
     )  # fmt: skip
 
 
-def load(folder: Path, device, dtype) -> VisionLanguageModel:
-    """A folder with params.json and consolidated files -> the model."""
+def open_checkpoint(folder: Path) -> Source:
+    """A folder with params.json and consolidated files."""
     params = read_json(folder / "params.json")
     params = params.get("model", params)
     extra = folder / "vision_overrides.json"
     shards = open_shards(folder)
     config = model_config(params, read_json(extra) if extra.is_file() else {}, shards, folder / "params.json")
     shards.kv_rows = config.decoder.n_kv_heads * config.decoder.head_dim
-    model = empty_model(config)
-    names: dict[str, str | tuple[str, ...]] = dict(
-        foreign_names(model.state_dict(), TABLE, numbers(config.decoder), "Meta")
-    )
-    if config.decoder.n_extra_tokens:
-        names["decoder.embed_tokens.weight"] = (EMBEDDING, EXTRA_ROWS)
+
+    def names(ours: Collection[str]) -> dict[str, str | tuple[str, ...]]:
+        found: dict[str, str | tuple[str, ...]] = dict(foreign_names(ours, TABLE, numbers(config.decoder), "Meta"))
+        if config.decoder.n_extra_tokens:
+            found["decoder.embed_tokens.weight"] = (EMBEDDING, EXTRA_ROWS)
+        return found
 
     def convert(ours: str, *tensors: Tensor) -> Tensor:
         return to_ours(ours, tensors, config)
 
     ignore = (*BUFFERS, HEAD) if config.decoder.tie_embeddings else BUFFERS
-    fill(model, shards, names, source=str(folder), device=device, dtype=dtype, convert=convert, ignore=ignore)
-    return model
+    return open_source("meta", folder, config, shards, names, convert=convert, ignore=ignore)
 
 
 def numbers(config: DecoderConfig) -> Numbering:
@@ -332,7 +338,7 @@ def per_aspect_ratio(grid: Tensor, max_tiles: int) -> Tensor:
     """Embeddings by tile place (R, C, N, D) -> rows by aspect ratio (grids + 1, max_tiles * N * D), zero past them."""
     if grid.ndim != 4 or min(grid.shape[:2]) < max_tiles:
         return grid  # the wrong shape, which is reported by whoever asked
-    grids = [(r, c) for r in range(1, max_tiles + 1) for c in range(1, max_tiles // r + 1)]
+    grids = aspect_ratios(max_tiles)
     out = grid.new_zeros(len(grids) + 1, max_tiles, *grid.shape[2:])
     for i, (rows, cols) in enumerate(grids):
         out[i + 1, : rows * cols] = grid[:rows, :cols].flatten(0, 1)

@@ -6,15 +6,14 @@ The key table is the identity: a stored name is the path of the parameter in `vl
 from pathlib import Path
 
 from vlm.checkpoints.files import CheckpointError, open_folder, read_json
-from vlm.checkpoints.keys import empty_model, fill
+from vlm.checkpoints.source import Source, open_source
 from vlm.config import ModelConfig, from_dict, to_dict
-from vlm.model import VisionLanguageModel
 
 FORMAT, VERSION = "gated-cross-attention", 1
 
 
-def load(folder: Path, device, dtype) -> VisionLanguageModel:
-    """A folder that `save_checkpoint` wrote -> the model."""
+def open_checkpoint(folder: Path) -> Source:
+    """A folder that `save_checkpoint` wrote."""
     data = read_json(folder / "config.json")
     if data.get("version") != VERSION:
         raise CheckpointError(
@@ -23,11 +22,8 @@ def load(folder: Path, device, dtype) -> VisionLanguageModel:
     try:
         config = from_dict(ModelConfig, data.get("model", {}))
     except ValueError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-    model = empty_model(config)
-    names = {name: name for name in model.state_dict()}
-    fill(model, open_folder(folder), names, source=str(folder), device=device, dtype=dtype)
-    return model
+        raise CheckpointError(f"{folder / 'config.json'}: {error}; mend this entry or get the file again") from None
+    return open_source("native", folder, config, open_folder(folder), names=lambda ours: {name: name for name in ours})
 
 
 def config_data(config: ModelConfig) -> dict:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adapters.cross_attention import KeyValue
 from vlm.chat import Prompt
 from vlm.engine.cache import KVCache
 from vlm.engine.sampling import Sampling, choose
@@ -79,10 +80,10 @@ class Engine:
         decoder = self.model.decoder
         hidden = decoder.hidden_states(
             tokens.to(self.device), image=image, intervals=intervals, positions=positions, cache=cache
-        )
+        ).to(self.device)  # where the layers are spread over several devices
         rows, last = torch.arange(len(prompts), device=self.device), (lengths - 1).to(self.device)
         seen = intervals[rows, last] if intervals is not None else torch.zeros(len(prompts), 2, dtype=torch.long)
-        return cache, image, seen, decoder.logits(hidden[rows, last])
+        return cache, image, seen, decoder.logits(hidden[rows, last]).to(self.device)
 
     @torch.inference_mode()
     def steps(self, prompts: list[Prompt], pictures: list[list[Picture]], sampling: Sampling) -> Iterator[Step]:
@@ -113,14 +114,14 @@ class Engine:
                 index = torch.tensor(keep, device=self.device, dtype=torch.long)
                 cache.keep(index)
                 tokens, positions, seen = tokens[index], positions[index], seen.to(self.device)[index]
-                image = image and {i: kv._replace(key=kv.key[index], value=kv.value[index]) for i, kv in image.items()}
+                image = image and {i: KeyValue(*(t[index.to(t.device)] for t in kv)) for i, kv in image.items()}
                 rows, generators = [rows[i] for i in keep], [generators[i] for i in keep]
             if rows:
                 decoder = self.model.decoder
                 hidden = decoder.hidden_states(
                     tokens[:, None], image=image, intervals=seen[:, None], positions=positions[:, None], cache=cache
-                )
-                logits, positions = decoder.logits(hidden[:, 0]), positions + 1
+                ).to(self.device)
+                logits, positions = decoder.logits(hidden[:, 0]).to(self.device), positions + 1
 
     def generate(
         self, prompts: list[Prompt], pictures: list[list[Picture]], sampling: Sampling,
