@@ -37,22 +37,28 @@ def create_connector(
         max_images: pictures of a row with a number of their own; later ones share the last.
         options: those of the class.
     """
+    name, count = check_connector(spec)
+    if count is not None:
+        if "n_latents" in options:
+            raise ValueError(
+                f"connector {spec!r}: found n_latents={options['n_latents']} as well, expected one of the two"
+            )
+        options["n_latents"] = count
+    if wrong := {key: value for key, value in options.items() if value < 1}:
+        raise ValueError(f"connector {spec!r}: found {wrong}, expected at least 1")
+    place = Positions(in_dim, max_tiles, max_images) if positions else None
+    return CONNECTORS[name](in_dim, dim, positions=place, **options)
+
+
+def check_connector(spec: str) -> tuple[str, int | None]:
+    """Split "perceiver:64" into the class and its tokens per picture (None where it does not say)."""
     name, colon, count = spec.partition(":")
     if name not in CONNECTORS:
         near = get_close_matches(name, CONNECTORS, n=1)
         hint = f" Did you mean {near[0] + colon + count!r}?" if near else ""
         raise ValueError(f"unknown connector {spec!r}.{hint} Choices: {CHOICES}")
-    if colon:
-        if name not in RESAMPLING:
-            raise ValueError(f"connector {spec!r}: {name!r} keeps every image token, it takes no number. Use {name!r}")
-        if "n_latents" in options:
-            raise ValueError(
-                f"connector {spec!r}: found n_latents={options['n_latents']} as well, expected one of the two"
-            )
-        if not count.isdecimal():
-            raise ValueError(f"connector {spec!r}: found {count!r}, expected tokens per picture. Choices: {CHOICES}")
-        options["n_latents"] = int(count)
-    if wrong := {key: value for key, value in options.items() if value < 1}:
-        raise ValueError(f"connector {spec!r}: found {wrong}, expected at least 1")
-    place = Positions(in_dim, max_tiles, max_images) if positions else None
-    return CONNECTORS[name](in_dim, dim, positions=place, **options)
+    if colon and name not in RESAMPLING:
+        raise ValueError(f"connector {spec!r}: {name!r} keeps every image token, it takes no number. Use {name!r}")
+    if colon and not count.isdecimal():
+        raise ValueError(f"connector {spec!r}: found {count!r}, expected tokens per picture. Choices: {CHOICES}")
+    return name, int(count) if colon else None

@@ -143,6 +143,8 @@ class TiledViT(nn.Module):
         gate_init: start of the gates; Meta's zero suits pretrained weights, training from scratch wants them open.
     """
 
+    has_tile_positions = True
+
     def __init__(
         self, *, dim: int, n_layers: int, n_global_layers: int, n_heads: int, hidden_dim: int, taps: tuple[int, ...],
         tile_size: int, patch_size: int, max_tiles: int = 4, norm_eps: float = 1e-5, stem: str = "linear",
@@ -155,7 +157,7 @@ class TiledViT(nn.Module):
         self.n_tokens = (tile_size // patch_size) ** 2 + 1
         self.dim = dim * (1 + len(taps))
         if stem == "conv":
-            self.patch_embedding = ConvStem(dim, patch_size)
+            self.patch_embedding: nn.Module = ConvStem(dim, patch_size)
         else:
             self.patch_embedding = nn.Conv2d(3, dim, patch_size, patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))

@@ -133,4 +133,4 @@ def test_render_info_and_eval_world(run, folder, tmp_path):
     code, text, _ = run("info", folder, "--json", "-")
     assert code == 0 and json.loads(text)["parameters"] > 0
     code, text, _ = run("eval-world", "--model", folder, "--count", 4, "--json", "-")
-    assert code == 0 and json.loads(text)["table"]["all"]["n"] == 4
+    assert code == 0 and json.loads(text)["tables"]["test"]["all"]["n"] == 4

@@ -29,7 +29,14 @@ def test_score_counts_by_family():
 
 def test_world_evaluation_asks_as_many_as_it_says(model, chat):
     table = evaluate_world(VLM(model, chat), n=12, batch_size=4, progress=False)
-    assert table["all"]["n"] == 12 == sum(r["n"] for f, r in table.items() if f != "all")
+    assert table["all"]["n"] == 12 == sum(r["n"] for f, r in table.items() if f not in ("all", "count to 5"))
+
+
+def test_counts_up_to_five_have_a_row_of_their_own():
+    rows = [{"family": "count", "answer": str(n)} for n in range(9)] + [{"family": "position", "answer": "3"}]
+    table = score(rows, [str(n) for n in range(6)] + ["0"] * 4, ["9"] * 10)
+    assert (table["count"]["n"], table["count to 5"]["n"]) == (9, 6)
+    assert table["count to 5"]["accuracy"] == 1.0 and table["count"]["accuracy"] == pytest.approx(6 / 9, abs=1e-4)
 
 
 def test_packs_of_pictures_and_arrays_are_read(model, chat, tmp_path):

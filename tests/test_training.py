@@ -16,22 +16,24 @@ from vlm.chat import IGNORE
 from vlm.config import PRESETS
 from vlm.data.worlds import sample
 from vlm.image import preprocess
+from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel
 from vlm.training import loop, run, state
 from vlm.training.config import Stage, TrainConfig, read_config
 from vlm.training.data import WorldBatches, dense_labels, loader
-from vlm.training.loop import Trainee, initialise, interruptible, learning_rate, make_optimizer, train
+from vlm.training.loop import Trainee, interruptible, learning_rate, make_optimizer, train
 
 ROOT = Path(__file__).parent.parent
 OVERRIDES = {"encoder.gate_init": 0.5, "decoder.gate_init": 0.5, "image.tile_size": 56, "encoder.tile_padding": "none"}
 
 
-def config_for(output, **changes) -> TrainConfig:
+def config_for(output, caption_share=0.5, **changes) -> TrainConfig:
+    stages = (Stage(until=6, mixture={"shapes": 1.0}, caption_share=caption_share),)
     defaults = {
-        "output": str(output), "model": "debug", "stages": (Stage(until=6, mixture={"shapes": 1.0}),),
+        "output": str(output), "model": "debug", "stages": stages,
         "batch_pictures": 2, "questions": 2, "accumulate": 2, "lr": 3e-3, "warmup": 2, "dtype": "fp32",
         "device": "cpu", "threads": 1, "workers": 0, "log_every": 2, "sample_every": 100, "checkpoint_every": 2,
-        "keep": 2, "caption_share": 0.5, "overrides": OVERRIDES,
+        "keep": 2, "overrides": OVERRIDES,
     }  # fmt: skip
     return TrainConfig(**{**defaults, **changes})
 
@@ -44,7 +46,7 @@ def new_model(config) -> VisionLanguageModel:
 
 
 def batches_of(config, chat):
-    return WorldBatches(config, run.model_config(config), chat)
+    return WorldBatches(config, run.model_config(config), chat, patches=4)
 
 
 def same(a, b) -> bool:
@@ -214,6 +216,13 @@ def test_a_stage_without_text_asks_nothing(tmp_path, chat):
     trainee = Trainee(new_model(config_for(tmp_path)))
     loss, parts = trainee(batch, config_for(tmp_path))
     assert set(parts) == {"dense"} and loss.item() == pytest.approx(0.5 * parts["dense"].item())
+
+
+def test_a_stage_may_begin_with_few_objects(tmp_path, chat):
+    stages = [(Stage(until=2, mixture={"scenes": 1.0}, max_objects=n),) for n in (1, 8)]
+    few, many = (batches_of(config_for(tmp_path, batch_pictures=16, stages=s), chat)[0] for s in stages)
+    counted = [(batch.dense["center"] > 0).sum(1) for batch in (few, many)]
+    assert counted[0].max() == 1 < counted[1].max()
 
 
 def test_wide_worlds_have_fewer_pictures_of_more_tiles(tmp_path, chat):
@@ -540,6 +549,14 @@ def test_overrides_of_the_model_are_strict(tmp_path, overrides):
 def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="init: .* does not exist"):
         run.load_weights(new_model(config_for(tmp_path)), tmp_path)
+
+
+def test_places_begin_as_large_as_patches(tmp_path):
+    model = new_model(config_for(tmp_path))
+    places = model.encoder.position_embedding.detach()
+    assert not places[0].any() and places[1:].square().mean() == pytest.approx(1.0, rel=1e-4)
+    similar = places[1:] @ places[1:].T  # a patch is most like itself, and more like its neighbour than like the next
+    assert (similar.argmax(1) == torch.arange(len(similar))).all() and similar[0, 1] > similar[0, 2] > similar[0, 3]
 
 
 def test_initial_weights_are_small_and_deterministic(tmp_path):

@@ -12,13 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vlm.api import VLM, Result, load
+    from vlm.api import VLM, Result, compose, load
 
 __version__ = "0.1.0"
-__all__ = ["VLM", "Result", "__version__", "load"]
+__all__ = ["VLM", "Result", "__version__", "compose", "load"]
 
 
 def __getattr__(name: str):
-    if name in ("VLM", "Result", "load"):
+    if name in ("VLM", "Result", "compose", "load"):
         return getattr(import_module("vlm.api"), name)
     raise AttributeError(f"module 'vlm' has no attribute {name!r}")

@@ -6,13 +6,14 @@ place. A result is a string that also carries how it came about.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 
 from vlm.chat import Chat, Prompt
+from vlm.chat_template import TemplateChat
 from vlm.engine import Engine, Picture, Sampling
 from vlm.image import ImageError, open_image, preprocess
 from vlm.model import VisionLanguageModel
@@ -57,7 +58,9 @@ class Result(str):
 class VLM:
     """A model ready to be used; make one with `vlm.load()`."""
 
-    def __init__(self, model: VisionLanguageModel, chat: Chat, generation: dict | None = None, source: str = ""):
+    def __init__(
+        self, model: VisionLanguageModel, chat: Chat | TemplateChat, generation: dict | None = None, source: str = ""
+    ):
         self.model, self.chat_format = model, chat
         self.generation, self.source = generation or {}, source
         self.engine = Engine(model, stop_ids=chat.stop_ids, pad_id=chat.pad_id)
@@ -101,9 +104,19 @@ class VLM:
             raise ImageError(results[0].error)
         return results[0] if single else results
 
+    @overload
+    def chat(
+        self, messages: list[dict], *, stream: Literal[False] = False, max_new_tokens: int = 256, **sampling
+    ) -> Result: ...
+
+    @overload
+    def chat(
+        self, messages: list[dict], *, stream: Literal[True], max_new_tokens: int = 256, **sampling
+    ) -> Generator[str]: ...
+
     def chat(
         self, messages: list[dict], *, stream: bool = False, max_new_tokens: int = 256, **sampling
-    ) -> Iterator[str] | Result:
+    ) -> Generator[str] | Result:
         """Go on with a conversation in OpenAI's message form.
 
         With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory.
@@ -183,7 +196,7 @@ class VLM:
                     results[i] = self._result(prompt, steps, time.monotonic() - start)
         return [r for r in results if r is not None]
 
-    def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Iterator[str]:
+    def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Generator[str]:
         """Text as it grows; bytes that are not yet a whole character are held back."""
         ids, said = [], ""
         steps = self.engine.steps([prompt], [pictures], sampling)
@@ -212,6 +225,29 @@ class VLM:
         )
 
 
+def compose(*, device: str = "auto", **parts) -> VLM:
+    """Put gated cross-attention between any timm or open_clip encoder and any Llama; see `vlm.composition.compose`.
+
+        m = vlm.compose(encoder="timm:vit_small_patch16_dinov3", connector="perceiver:64", decoder="path-or-preset")
+        m.save("folder")
+
+    Raises:
+        ValueError: an unknown name, with the nearest one; impossible layers or tile sizes; no tokenizer.
+    """
+    from vlm.composition import compose as build
+
+    made = build(**parts)
+    if made.chat is None:
+        raise ValueError(f"decoder {parts['decoder']!r} brings no tokenizer; give one: tokenizer='PATH/tokenizer.json'")
+    made.model.to(pick_device(device))
+    return VLM(made.model, made.chat, made.generation, made.source)
+
+
+def pick_device(device: str) -> str:
+    """A GPU where there is one, unless it is said otherwise."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
@@ -229,9 +265,8 @@ def load(
     """
     from vlm.checkpoints import load_checkpoint
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    source = SHIPPED if name_or_path is None else name_or_path
+    device = pick_device(device)
+    source = name_or_path if isinstance(name_or_path, str) else Path(name_or_path or SHIPPED)
     if name_or_path is None and dtype == "auto":
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
     loaded = load_checkpoint(source, device=device, dtype=dtype, device_map=device_map, revision=revision, token=token)

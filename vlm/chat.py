@@ -129,16 +129,16 @@ class Chat:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         needed = (BEGIN, END, EOT, START_HEADER, END_HEADER, PAD)
-        if missing := [t for t in needed if tokenizer.id(t) is None]:
+        ids = {t: i for t in needed if (i := tokenizer.id(t)) is not None}
+        if missing := [t for t in needed if t not in ids]:
             raise ValueError(f"the tokenizer lacks the control tokens {', '.join(missing)}")
-        self.pad_id = tokenizer.id(PAD)
+        self.pad_id = ids[PAD]
         self.image_id = tokenizer.id(IMAGE)
         self.stop_ids = frozenset(i for i in map(tokenizer.id, (END, EOT, EOM)) if i is not None)
-        self._begin, self._eot = tokenizer.id(BEGIN), tokenizer.id(EOT)
+        self._begin, self._eot = ids[BEGIN], ids[EOT]
         newlines = tokenizer.encode("\n\n")
         self._headers = {
-            role: [tokenizer.id(START_HEADER), *tokenizer.encode(role), tokenizer.id(END_HEADER), *newlines]
-            for role in ROLES
+            role: [ids[START_HEADER], *tokenizer.encode(role), ids[END_HEADER], *newlines] for role in ROLES
         }
 
     def encode(self, messages: list[dict], *, generate: bool = True) -> Prompt:

@@ -110,16 +110,21 @@ class TemplateChat:
             texts[first] = re.sub(r"(?s)^(\s*)", lambda m: m[1] + marks[0], texts[first], count=1)
             texts[last] = texts[last].rstrip() + marks[1] + texts[last][len(texts[last].rstrip()) :]
         if any(part["type"] == "image" for part in parts):
-            is_string = False
+            is_string = self._understands(role, True) and not self._understands(role, False)
         elif not self._understands(role, is_string):
             is_string = not is_string if self._understands(role, not is_string) else is_string
-        if is_string:
-            return {"role": role, "content": "".join(texts)}
+        if is_string:  # a template of text takes pictures as their token among the words
+            pairs = zip(parts, texts, strict=True)
+            words = [self._image_token() if part["type"] == "image" else text for part, text in pairs]
+            return {"role": role, "content": "".join(words)}
         shown = [
             {"type": "image"} if part["type"] == "image" else {"type": "text", "text": text}
             for part, text in zip(parts, texts, strict=True)
         ]
         return {"role": role, "content": shown}
+
+    def _image_token(self) -> str:
+        return "" if self.image_id is None else self.tokenizer.rust.id_to_token(self.image_id)
 
     def _understands(self, role: str, as_string: bool) -> bool:
         """Whether the template prints a message of this role when its content is a string, or a list of parts."""
@@ -139,7 +144,7 @@ class TemplateChat:
         import jinja2
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        given = {"image_token": self.tokenizer.rust.id_to_token(self.image_id) if self.image_id is not None else ""}
+        given = {"image_token": self._image_token()}
         given |= self.special | (variables or {}) | {"add_generation_prompt": generate}
         try:
             rendered: list[str] = render_jinja_template([messages], chat_template=self.template, **given)[0]  # type: ignore

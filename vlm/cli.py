@@ -134,29 +134,31 @@ def train(config: str, overrides: Annotated[list[str] | None, typer.Argument()] 
 
 @app.command()
 def eval_world(
-    model: Model = None, count: int = 2000, seed: int = 1, split: str = "test", world: list[str] | None = None,
-    emoji: str | None = None, pack: list[str] | None = None, batch_size: int = 64, markdown: str | None = None,
-    json_path: Json = None,
+    model: Model = None, count: int = 2000, seed: int = 1, split: list[str] | None = None,
+    world: list[str] | None = None, emoji: str | None = None, pack: list[str] | None = None, batch_size: int = 64,
+    markdown: str | None = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Accuracy by question family on held-out pictures, beside the same model with the wrong picture.
 
-    --world NAME=WEIGHT mixes worlds; --pack FILE.zip adds a pack of yes/no questions that others drew.
+    --split val, test-combos or test (all three where absent) asks COUNT questions each; --world NAME=WEIGHT mixes
+    worlds; --pack FILE.zip adds a pack of yes/no questions that others drew.
     """
     import vlm
-    from vlm.evaluation.world import evaluate_pack, evaluate_world, to_markdown
+    from vlm.evaluation.world import SPLITS, evaluate_pack, evaluate_world, to_markdown
 
     loaded = vlm.load(model)
     mixture = parse_weights(world or ["scenes=1"])
-    table = evaluate_world(
-        loaded, n=count, seed=seed, split=split, mixture=mixture, batch_size=batch_size, emoji=emoji
-    )
-    for path in pack or []:
-        table[Path(path).stem] = evaluate_pack(loaded, path, batch_size=batch_size)
+    options = {"n": count, "seed": seed, "mixture": mixture, "batch_size": batch_size, "emoji": emoji}
+    tables = {name: evaluate_world(loaded, split=name, **options) for name in split or SPLITS}
+    if pack:
+        tables["packs"] = {Path(path).stem: evaluate_pack(loaded, path, batch_size=batch_size) for path in pack}
+    titles = {**SPLITS, "packs": "yes/no questions about pictures that others drew, zero-shot"}
+    text = "\n".join(f"{name}: {titles.get(name, '')}\n\n{to_markdown(table)}" for name, table in tables.items())
     if json_path != "-":
-        print(to_markdown(table))
+        print(text)
     if markdown:
-        Path(markdown).write_text(to_markdown(table), encoding="utf-8")
-    write_json(json_path, {"count": count, "seed": seed, "split": split, "mixture": mixture, "table": table})
+        Path(markdown).write_text(text, encoding="utf-8")
+    write_json(json_path, {"count": count, "seed": seed, "mixture": mixture, "tables": tables})
 
 
 @app.command()

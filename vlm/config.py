@@ -11,8 +11,10 @@ from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from adapters import CONNECTORS
+from adapters import check_connector
 from vlm.image import ImageConfig
+
+LIBRARIES = ("timm", "open_clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class EncoderConfig:
     gate_init: float = 0.0
 
     def __post_init__(self):
+        _choice("encoder.name", self.name, ("tiled",))
         _divides("encoder.n_heads", self.n_heads, "encoder.dim", self.dim)
         _choice("encoder.stem", self.stem, ("linear", "conv"))
         _choice("encoder.tile_padding", self.tile_padding, ("reference", "none"))
@@ -62,13 +65,28 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConnectorConfig:
-    """What stands between the encoder and the decoder."""
+class BackboneConfig:
+    """An image encoder of another library, "timm:NAME" or "open_clip:NAME"; see `encoders` for the fields."""
 
-    name: str = "linear"
+    name: str
+    taps: tuple[int, ...] = ()
+    prefix_tokens: bool = False
+    library: str = ""  # name and version that built it, for those who wonder later
 
     def __post_init__(self):
-        _choice("connector.name", self.name, tuple(CONNECTORS))
+        if self.name.partition(":")[0] not in LIBRARIES or self.name.endswith(":"):
+            raise ValueError(f"encoder.name: found {self.name!r}, expected 'tiled', 'timm:NAME' or 'open_clip:NAME'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectorConfig:
+    """What stands between the encoder and the decoder; see `adapters.create_connector`."""
+
+    name: str = "linear"  # "linear", "mlp", "perceiver:64", "qformer:32"
+    positions: bool = False  # learnt places of tiles and pictures, for encoders that give none
+
+    def __post_init__(self):
+        check_connector(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +128,13 @@ class DecoderConfig:
 class ModelConfig:
     """Encoder, connector, decoder and how pictures are prepared; without an encoder it is a plain Llama."""
 
-    encoder: EncoderConfig | None = field(default_factory=EncoderConfig)
+    encoder: EncoderConfig | BackboneConfig | None = field(default_factory=EncoderConfig)
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
 
     def __post_init__(self):
-        if self.encoder and self.encoder.name == "tiled":
+        if isinstance(self.encoder, EncoderConfig):
             _divides("encoder.patch_size", self.encoder.patch_size, "image.tile_size", self.image.tile_size, floor=True)
 
 
@@ -157,8 +175,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
-    hint = next(o for o in options if o is not type(None))
-    if is_dataclass(hint):
+    kinds = [o for o in options if o is not type(None)]
+    hint = next((o for o in kinds if isinstance(o, type) and isinstance(value, o)), kinds[0])
+    if BackboneConfig in kinds and isinstance(value, dict) and ":" in str(value.get("name")):
+        hint = BackboneConfig
+    if isinstance(hint, type) and is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, where)
     origin = get_origin(hint) or hint
     if origin is tuple and isinstance(value, list | tuple):

@@ -9,7 +9,7 @@ Shapes: R text rows, T tokens, D dim, H heads, Hkv key/value heads, Dh head_dim,
 B picture rows (R is a multiple of B: see adapters/cross_attention.py).
 """
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,14 @@ class DecoderLayer(nn.Module):
         return x + self.ffn(self.ffn_norm(x))
 
 
+def cross_attention_blocks(config: DecoderConfig) -> nn.ModuleDict:
+    """The gated blocks of a decoder, by the number of the Llama layer that each precedes."""
+    sizes = (config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.hidden_dim)
+    return nn.ModuleDict(
+        {str(i): GatedCrossAttention(*sizes, config.norm_eps, config.gate_init) for i in config.cross_attention_layers}
+    )
+
+
 class Decoder(nn.Module):
     """Tokens and image keys/values in, logits out."""
 
@@ -79,27 +87,15 @@ class Decoder(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size + config.n_extra_tokens, config.dim)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
-        self.cross_attention = nn.ModuleDict(
-            {
-                str(i): GatedCrossAttention(
-                    config.dim,
-                    config.n_heads,
-                    config.n_kv_heads,
-                    config.head_dim,
-                    config.hidden_dim,
-                    config.norm_eps,
-                    config.gate_init,
-                )  # fmt: skip
-                for i in config.cross_attention_layers
-            }
-        )
+        self.cross_attention = cross_attention_blocks(config)
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
 
     def image_keys_values(self, states: Tensor) -> dict[int, KeyValue]:
         """Image states (B, S, D) -> keys and values of every cross-attention layer, computed once per picture."""
-        return {int(i): block.attn.keys_values(states) for i, block in self.cross_attention.items()}
+        blocks = cast(dict[str, GatedCrossAttention], self.cross_attention)  # nn.ModuleDict has no type for its values
+        return {int(i): block.attn.keys_values(states) for i, block in blocks.items()}
 
     def hidden_states(
         self, tokens: Tensor, *, image: dict[int, KeyValue] | None = None, intervals: Tensor | None = None,
@@ -125,12 +121,13 @@ class Decoder(nn.Module):
         if cache is not None:
             assert mask is None, "the cache knows what may be attended to"
             mask = cache.mask(positions)
-        image_mask = None
+        image, image_mask = image or {}, None
         if image:
+            assert intervals is not None, "pictures come with the intervals that each token sees"
             key = next(iter(image.values())).key  # (B, Hkv, S, Dh)
             image_mask = ImageMask.from_intervals(intervals, key.shape[2], key.shape[0], x.dtype)
         for i, layer in enumerate(self.layers):
-            if image_mask is not None and i in image:
+            if i in image:
                 x = self.cross_attention[str(i)](x, image[i], image_mask)
             x = layer(x, rope, positions, mask, cache, i)
         return self.norm(x)

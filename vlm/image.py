@@ -107,6 +107,7 @@ def open_image(source: ImageSource, *, max_pixels: int = 40_000_000) -> Image.Im
 
 def _open_file(source) -> tuple[str, BinaryIO]:
     """Name a source for error messages and open its bytes; a URL is never fetched (that is how servers get abused)."""
+    file: BinaryIO | None
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, file, size = "<bytes>", io.BytesIO(source), len(source)
     elif isinstance(source, str) and source[:5].lower() == "data:":
@@ -165,7 +166,7 @@ def _from_array(source: np.ndarray | Tensor, name: str, max_pixels: int) -> Imag
             f"{name}: found {source.dtype} in shape {shape}, expected uint8 (0 to 255) in (H, W) or {layout} "
             "with C = 1, 3 or 4; scale, convert and transpose it first"
         )
-    array = source.detach().cpu().numpy() if is_tensor else source
+    array = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
     array = np.moveaxis(array, channels, 2) if array.ndim == 3 else array  # (H, W, C)
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
@@ -176,7 +177,7 @@ def _identify(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the latter where warnings are errors
-        limit = min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)
+        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(f"{name}: more than {limit / 1e6:g} million pixels; shrink it first") from None
     except Exception:  # noqa: BLE001 - the parsers raise whatever they run into
         file.seek(0)
@@ -237,7 +238,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name}: mode {image.mode} cannot be converted to RGB; convert it first") from None
     turn = None
     with contextlib.suppress(Exception):  # broken EXIF is no reason to refuse the picture
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG))
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
     if turn is not None:
         rgb = rgb.transpose(turn)
     if rgb is not image:
@@ -276,7 +277,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         with contextlib.suppress(Exception):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" not in ImageCms.getProfileDescription(source):
-                return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                srgb = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                assert srgb is not None  # None comes of inPlace=True alone
+                return srgb
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

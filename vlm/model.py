@@ -6,26 +6,34 @@ Shapes: B picture rows, I pictures, L tiles, S image tokens, R text rows (a mult
 import torch
 from torch import Tensor, nn
 
-from adapters import CONNECTORS
+from adapters import create_connector
 from adapters.cross_attention import KeyValue
 from encoders import create_encoder
-from vlm.config import ModelConfig
+from vlm.config import EncoderConfig, ModelConfig
 from vlm.decoder import Decoder
 
 
 class VisionLanguageModel(nn.Module):
     """A decoder that sees pictures, or a plain Llama where the config names no encoder."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, *, encoder: nn.Module | None = None, decoder: Decoder | None = None):
+        """Build all parts, or take those that are given."""
         super().__init__()
         self.config = config
         if config.encoder is not None:
-            options = {k: v for k, v in vars(config.encoder).items() if k != "name"}
-            self.encoder = create_encoder(
-                config.encoder.name, tile_size=config.image.tile_size, max_tiles=config.image.max_tiles, **options
-            )
-            self.connector = CONNECTORS[config.connector.name](self.encoder.dim, config.decoder.dim)
-        self.decoder = Decoder(config.decoder)
+            self.encoder = build_encoder(config) if encoder is None else encoder
+            self.connector = create_connector(
+                config.connector.name, self.encoder.dim, config.decoder.dim, max_tiles=config.image.max_tiles,
+                positions=config.connector.positions,
+            )  # fmt: skip
+        self.decoder = Decoder(config.decoder) if decoder is None else decoder
+
+    @classmethod
+    def compose(cls, **parts) -> "VisionLanguageModel":
+        """Gated cross-attention between any encoder and any Llama; the arguments are those of `vlm.compose.compose`."""
+        from vlm.compose import compose
+
+        return compose(**parts).model
 
     def encode_images(self, tiles: Tensor, grid: Tensor) -> tuple[dict[int, KeyValue], Tensor]:
         """Pictures -> what every cross-attention layer reads of them, and the image tokens of each picture.
@@ -46,8 +54,20 @@ class VisionLanguageModel(nn.Module):
         """Logits (R, T, V) of text whose token t sees the pictures [sees[..., 0], sees[..., 1]) of its row."""
         if tiles is None or not tiles.numel():
             return self.decoder(tokens)
+        assert grid is not None and sees is not None, "pictures come with their grid and with who sees them"
         image, lengths = self.encode_images(tiles, grid)
         return self.decoder(tokens, image=image, intervals=token_intervals(sees, lengths))
+
+
+def build_encoder(config: ModelConfig, pretrained: bool | str = False) -> nn.Module:
+    """The encoder of a config with random weights, or with those of its library."""
+    encoder, image = config.encoder, config.image
+    assert encoder is not None
+    options = {k: v for k, v in vars(encoder).items() if k not in ("name", "library")}
+    if isinstance(encoder, EncoderConfig):
+        return create_encoder("tiled", tile_size=image.tile_size, max_tiles=image.max_tiles, **options)
+    with torch.device("cpu"):  # libraries compute tables that are not stored: never on the meta device
+        return create_encoder(encoder.name, tile_size=image.tile_size, pretrained=pretrained, **options)
 
 
 def token_intervals(sees: Tensor, lengths: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ Notable here:
 Shapes: R rows, I pictures per row, T prompt tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -86,7 +86,7 @@ class Engine:
         return cache, image, seen, decoder.logits(hidden[rows, last]).to(self.device)
 
     @torch.inference_mode()
-    def steps(self, prompts: list[Prompt], pictures: list[list[Picture]], sampling: Sampling) -> Iterator[Step]:
+    def steps(self, prompts: list[Prompt], pictures: list[list[Picture]], sampling: Sampling) -> Generator[Step]:
         """Yield tokens as they come, rows interleaved; close the iterator to stop and free everything."""
         for prompt in prompts:
             self.check(prompt)

@@ -18,6 +18,13 @@ from tqdm import tqdm
 from vlm.api import VLM
 from vlm.data.worlds import sample
 
+FEW = ("0", "1", "2", "3", "4", "5")
+SPLITS = {
+    "val": "new pictures, phrasings as in training",
+    "test-combos": "new pictures; every question is about a pair of colour and shape that training never showed",
+    "test": "new pictures, phrasings held out from training",
+}
+
 
 def wilson(right: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927)."""
@@ -29,12 +36,14 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 def score(rows: list[dict], said: list[str], blind: list[str]) -> dict[str, dict[str, Any]]:
-    """Exact-match accuracy by family; `all` is over every row."""
-    groups = defaultdict(list)
+    """Exact-match accuracy by family; `all` is over every row, `count to 5` over the counts up to five."""
+    groups: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for row, a, b in zip(rows, said, blind, strict=True):
         entry = (row["answer"].lower(), a.lower().strip(" ."), b.lower().strip(" ."))
         groups[row["family"]].append(entry)
         groups["all"].append(entry)
+        if row["family"] == "count" and row["answer"] in FEW:
+            groups["count to 5"].append(entry)
     table = {}
     for family, entries in sorted(groups.items()):
         n, right = len(entries), sum(answer == a for answer, a, _ in entries)
@@ -68,7 +77,8 @@ def evaluate_world(
     batch_size: int = 64, emoji: str | None = None, progress: bool = True,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Ask n questions about held-out pictures, one or two per picture, and `score` the answers by family."""
-    rows, index = [], 0
+    rows: list[dict] = []
+    index = 0
     while len(rows) < n:
         drawn = sample(
             index, seed=seed, mixture=mixture or {"scenes": 1.0}, size=model.model.config.image.tile_size, split=split,

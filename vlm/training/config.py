@@ -1,12 +1,14 @@
 """What a training run is: a YAML file of these fields, `vlm train CONFIG.yaml key=value ...`."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from vlm.config import PRESETS, from_dict, near_match
+from vlm.training.groups import check_groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,37 @@ class Stage:
     mixture: dict  # world -> share of the batches
     families: tuple[str, ...] = ()  # question families that are asked; () asks all
     text: bool = True  # False trains the encoder on dense labels alone
+    max_objects: int = 8  # in a scene: few first, so that words are learnt before the search among many
+    caption_share: float = 0.25  # of the batches also learn captions, which are long
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Low-rank adapters in the linear layers of some groups, see adapters/lora.py."""
+
+    groups: tuple[str, ...] = ("text",)
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    use_rslora: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition:
+    """Any encoder, connector and Llama in place of a preset; the fields are arguments of `vlm.composition.compose`."""
+
+    encoder: str = "tiled"
+    connector: str = "linear"
+    decoder: str = "mini"
+    cross_attention_every: int = 4
+    cross_attention_layers: tuple[int, ...] | None = None
+    gate_init: float = 0.0
+    taps: tuple[int, ...] = ()
+    prefix_tokens: bool = False
+    pretrained: bool | str = False
+    tile_size: int | None = None
+    max_tiles: int | None = None
+    positions: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +70,9 @@ class TrainConfig:
     min_lr: float = 0.02  # of lr, at the end of the cosine
     warmup: int = 200
     weight_decay: float = 0.05
-    betas: tuple[float, ...] = (0.9, 0.98)
+    betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
     caption_weight: float = 0.5
-    caption_share: float = 0.25  # of the batches also learn captions, which are long
     dense_weight: float = 0.5
     dtype: str = "bf16"
     device: str = "auto"
@@ -53,6 +85,9 @@ class TrainConfig:
     stop_minutes: float = 0.0  # end this call after so long, with a checkpoint; 0 runs to the last step
     compile: bool = False  # the layers, by torch.compile: a minute at the start, then about 1.7 times as fast on a CPU
     overrides: dict = field(default_factory=dict)  # dotted keys of the model preset
+    compose: Composition | None = None  # in place of the preset
+    trainable: tuple[str, ...] = ()  # groups of vlm/training/groups.py; () trains all, or with `lora` that alone
+    lora: LoRA | None = None  # is merged into `output/model`, and saved as `output/adapter` for the model of `init`
 
     def __post_init__(self):
         if self.model not in PRESETS:
@@ -73,6 +108,14 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
+        check_groups(self.trainable)
+        if self.lora is not None:
+            check_groups(self.lora.groups, "lora.groups")
+            if self.trainable and "lora" not in self.trainable:
+                raise ValueError(
+                    f"trainable: found {', '.join(self.trainable)} with `lora`, expected 'lora' among them; without it "
+                    "the adapter would stay as it begins"
+                )
         if self.dtype not in ("bf16", "fp32"):
             raise ValueError(f"dtype: found {self.dtype!r}, expected bf16 or fp32")
 
@@ -94,7 +137,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
+def read_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """A YAML file with dotted `key=value` overrides laid over it."""
     path = Path(path)
     if not path.is_file():

@@ -10,6 +10,7 @@ Notable here:
 import random
 import signal
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,8 +74,12 @@ DENSE_CLASSES = {"what": len(WHAT), "color": len(COLORS), "size": len(SIZES), "c
 class WorldBatches(Dataset):
     """Micro-batch number k of a run; step s has those from s * per_step on, in turn for each process."""
 
-    def __init__(self, config: TrainConfig, model: ModelConfig, chat: Chat, processes: int = 1, split: str = "train"):
+    def __init__(
+        self, config: TrainConfig, model: ModelConfig, chat: Chat, *, patches: int, processes: int = 1,
+        split: str = "train",
+    ):  # fmt: skip
         self.config, self.model, self.chat, self.split = config, model, chat, split
+        self.patches = patches  # along the side of a tile
         self.per_step = config.accumulate * processes
 
     def __len__(self) -> int:
@@ -89,27 +94,27 @@ class WorldBatches(Dataset):
         mixture = {w: s for w, s in stage.mixture.items() if WIDE.get(w, 1) == WIDE.get(world, 1)}
         n = max(1, config.batch_pictures // WIDE.get(world, 1))
         samples = [self._draw(k * config.batch_pictures + i, mixture, stage) for i in range(n)]
-        return self.collate(samples, rng, stage.text)
+        return self.collate(samples, rng, stage)
 
     def _draw(self, index: int, mixture: dict[str, float], stage: Stage) -> Sample:
         """One sample; a world that has none of the stage's families is asked about all of its own."""
         config = self.config
-        fixed = {
-            "seed": config.seed, "mixture": mixture, "size": self.model.image.tile_size, "split": self.split,
-            "n_questions": config.questions if stage.text else 0, "emoji_path": config.emoji or None,
-        }  # fmt: skip
-        drawn = sample(index, families=stage.families or None, **fixed)
-        return drawn if drawn.questions or not stage.text else sample(index, families=None, **fixed)
+        draw = partial(
+            sample, index, seed=config.seed, mixture=mixture, size=self.model.image.tile_size, split=self.split,
+            n_questions=config.questions if stage.text else 0, emoji_path=config.emoji or None,
+            max_objects=stage.max_objects,
+        )  # fmt: skip
+        drawn = draw(families=stage.families or None)
+        return drawn if drawn.questions or not stage.text else draw(families=None)
 
-    def collate(self, samples: list[Sample], rng: random.Random, text: bool = True) -> Batch:
+    def collate(self, samples: list[Sample], rng: random.Random, stage: Stage) -> Batch:
         """Samples -> tensors; a picture with too few questions repeats some of them."""
         pictures = [preprocess(s.image, self.model.image) for s in samples]
         tiles, grid = collate_images([[p] for p in pictures])
-        patches = self.model.image.tile_size // self.model.encoder.patch_size
-        dense = [dense_labels(s, p[1], patches) for s, p in zip(samples, pictures, strict=True)]
+        dense = [dense_labels(s, p[1], self.patches) for s, p in zip(samples, pictures, strict=True)]
         conversations, captions = [], []
-        with_captions = rng.random() < self.config.caption_share
-        for s in samples if text else ():
+        with_captions = rng.random() < stage.caption_share
+        for s in samples if stage.text else ():
             asked = list(s.questions)
             while len(asked) < self.config.questions:
                 asked.append(rng.choice(s.questions))
@@ -121,14 +126,14 @@ class WorldBatches(Dataset):
         return Batch(
             tiles=tiles,
             grid=grid,
-            text=pack(conversations, self.chat.pad_id, captions) if text else None,
-            n_questions=len(samples) * self.config.questions if text else 0,
+            text=pack(conversations, self.chat.pad_id, captions) if stage.text else None,
+            n_questions=len(samples) * self.config.questions if stage.text else 0,
             dense={n: torch.from_numpy(np.stack([d[n] for d in dense])) for n in DENSE_CLASSES},
         )
 
     def _prompt(self, question: str, answer: str) -> Prompt:
         content = [{"type": "image", "image": None}, {"type": "text", "text": question}]
-        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+        messages: list[dict] = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
         return self.chat.encode(messages, generate=False)
 
 

@@ -20,9 +20,10 @@ class DenseHeads(nn.Module):
     def forward(self, features: Tensor, n_tiles: int, labels: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy over patches; patches with something in them weigh as much as the empty ones.
 
-        features (B, 1, L, N, C) with the class token first; labels (B, L * (N - 1)).
+        features (B, 1, L, N, C), class and register tokens first; labels (B, L * patches).
         """
-        patches = features[:, 0, :n_tiles, 1:].flatten(1, 2)  # (B, L * (N - 1), C)
+        n = labels["what"].shape[1] // n_tiles
+        patches = features[:, 0, :n_tiles, -n:].flatten(1, 2)  # (B, L * patches, C)
         weight = 1.0 + 3.0 * (labels["what"] > 0)
         total = patches.new_zeros((), dtype=torch.float32)
         for name, head in self.heads.items():

@@ -7,6 +7,7 @@ import math
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from encoders.tiled_vit import TiledViT
 from vlm.chat import IGNORE, Chat
 from vlm.model import VisionLanguageModel, token_intervals
 from vlm.training import state
@@ -70,23 +72,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * (config.min_lr + (1 - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
-def initialise(model: nn.Module) -> None:
-    """Small normal weights, residual outputs scaled down with depth (GPT-2), for training from scratch."""
-    depth = sum(1 for name, _ in model.named_modules() if name.endswith(("attn.o_proj",)))
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            scale = (2 * depth) ** -0.5 if name.endswith(("o_proj", "down_proj", "fc2")) else 1.0
-            nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
-
-
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; matrices decay, vectors, gates and embeddings of places do not."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -103,10 +88,13 @@ def pick_device(config: TrainConfig) -> torch.device:
 
 def compile_layers(model: VisionLanguageModel) -> None:
     """Compile layer by layer: equal layers share their code, and the names of the weights stay."""
-    encoder, decoder = model.encoder, model.decoder
-    for stack in (encoder.layers, encoder.global_layers, decoder.layers, decoder.cross_attention.values()):
-        for layer in stack:
-            layer.compile()
+    stacks = [model.decoder.layers, model.decoder.cross_attention.values()]
+    if isinstance(model.encoder, TiledViT):
+        stacks += [model.encoder.layers, model.encoder.global_layers]
+    else:
+        model.encoder.compile()
+    for layer in (layer for stack in stacks for layer in stack):
+        layer.compile()
 
 
 @contextlib.contextmanager
@@ -135,7 +123,7 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
     trainee = Trainee(model).to(device).train()
     optimizer = make_optimizer(trainee, config)
     done = state.checkpoints(folder)
-    info = (
+    info: dict[str, Any] = (
         state.load_state(done[-1], trainee, optimizer)
         if done
         else {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "processes": group.size}
@@ -148,7 +136,7 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
     group.wait()  # nobody writes before all have read
     if config.compile:
         compile_layers(model)
-    data = WorldBatches(config, model.config, chat, group.size)
+    data = WorldBatches(config, model.config, chat, patches=math.isqrt(model.encoder.n_tokens), processes=group.size)
     start_batch = info["step"] * config.accumulate * group.size + group.rank
     batches = iter(loader(data, range(start_batch, len(data), group.size), config.workers))
     end = min(config.steps, stop_after or config.steps)
@@ -156,7 +144,8 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
         (folder / "log.jsonl").open("a"),
         tqdm(total=config.steps, initial=info["step"], unit="step", smoothing=0.05, disable=not group.first),
     )
-    window, start, last = {}, time.monotonic(), done[-1] if done else folder
+    window: dict[str, list[torch.Tensor]] = {}
+    start, last = time.monotonic(), done[-1] if done else folder
     with interruptible(config.stop_minutes) as interrupted, contextlib.closing(log), bar:
         for step in range(info["step"], end):
             rate = learning_rate(step, config)
@@ -178,7 +167,7 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
             bar.update()
             finished = step + 1
             if finished % config.log_every == 0 or finished == end:
-                row = {k: round(float(torch.stack(v).mean()), 4) for k, v in window.items()}
+                row: dict[str, Any] = {k: round(float(torch.stack(v).mean()), 4) for k, v in window.items()}
                 now = time.monotonic()
                 info["seconds"] += now - start
                 row |= {k: info[k] for k in ("pictures", "questions")} | {"seconds": round(info["seconds"], 1)}
@@ -205,7 +194,8 @@ def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_a
 def gates(model: VisionLanguageModel) -> list[float]:
     """How far each cross-attention gate is open: tanh of attention, then of FFN, layer by layer."""
     blocks = model.decoder.cross_attention.values()
-    return [round(float(g.detach().tanh()), 3) for b in blocks for g in (b.attn_gate, b.ffn_gate)]
+    names = ("attn_gate", "ffn_gate")
+    return [round(float(b.get_parameter(name).detach().tanh()), 3) for b in blocks for name in names]
 
 
 @contextlib.contextmanager

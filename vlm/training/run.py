@@ -1,21 +1,28 @@
 """From a config to a model folder: tokenizer, model, loop, export."""
 
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from adapters.lora import add_lora, fold
 from vlm.chat import Chat, Tokenizer
+from vlm.chat_template import TemplateChat
+from vlm.checkpoints.peft import save_adapter
+from vlm.composition import compose
 from vlm.config import PRESETS, ModelConfig, from_dict, to_dict
 from vlm.data.tokenizer import train_tokenizer
 from vlm.data.worlds import WORLDS, sample
+from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel
 from vlm.training.config import TrainConfig
 from vlm.training.data import CAPTION_REQUESTS
-from vlm.training.loop import initialise, pick_device, train
-from vlm.training.parallel import join
+from vlm.training.groups import format_table, freeze, group_layers, group_table
+from vlm.training.loop import pick_device, train
+from vlm.training.parallel import Group, join
 
 READ_ALOUD = {"text"}  # worlds whose answers are spelled, not known words: they stay out of the tokenizer's merges
 
@@ -62,35 +69,72 @@ def run_training(config: TrainConfig, *, stop_after: int | None = None) -> Path:
     random.seed(config.seed)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    architecture = model_config(config)
     group = join(pick_device(config))
-    path = output / "tokenizer.json"
-    if config.tokenizer:
-        path = Path(config.tokenizer)
-    elif not path.is_file() and group.first:
-        partial = path.with_suffix(".tmp")
-        train_tokenizer(sentences(config), architecture.decoder.vocab_size).save(str(partial))
-        partial.rename(path)
-    group.wait()
-    tokenizer = Tokenizer.from_file(path)
-    chat = Chat(tokenizer)
-    if chat.image_id != architecture.decoder.vocab_size:
-        raise ValueError(
-            f"{path}: its image token is {chat.image_id}, the model expects {architecture.decoder.vocab_size}; "
-            "set overrides {'decoder.vocab_size': ...} or use another tokenizer"
-        )
-    model = VisionLanguageModel(architecture)
-    initialise(model)
+    tokenizer = find_tokenizer(config, output / "tokenizer.json", group)
+    model, chat = new_model(config, tokenizer)
     if config.init:
         load_weights(model, Path(config.init))
+    choose_parameters(model, config)
+    if group.first:
+        print(format_table(group_table(model)), file=sys.stderr)  # where the progress bar goes
     train(config, model, chat, stop_after=stop_after)
     if group.first:
+        if config.lora:
+            save_adapter(model, output / "adapter", base=config.init or None)
+            fold(model)
         export(model, chat, output / "model")
     group.wait()
     return output / "model"
 
 
-def export(model: VisionLanguageModel, chat: Chat, path: Path) -> Path:
+def find_tokenizer(config: TrainConfig, path: Path, group: Group) -> Path | None:
+    """The tokenizer that the run was given or has trained; None where the decoder's checkpoint brings its own."""
+    if config.compose and config.compose.decoder not in PRESETS:
+        return None
+    if config.tokenizer:
+        return Path(config.tokenizer)
+    if not path.is_file() and group.first:
+        partial = path.with_suffix(".tmp")
+        preset = PRESETS[config.compose.decoder] if config.compose else model_config(config)
+        train_tokenizer(sentences(config), preset.decoder.vocab_size).save(str(partial))
+        partial.rename(path)
+    group.wait()
+    return path
+
+
+def new_model(config: TrainConfig, tokenizer: Path | None) -> tuple[VisionLanguageModel, Chat | TemplateChat]:
+    """The model that training begins with, in fp32: a preset, or composed around a Llama."""
+    if config.compose:
+        made = compose(**vars(config.compose), tokenizer=tokenizer, dtype=torch.float32)
+        if made.chat is None:
+            raise ValueError(f"compose.decoder: {config.compose.decoder} has no tokenizer; set tokenizer: PATH")
+        return made.model, made.chat
+    assert tokenizer is not None
+    architecture, chat = model_config(config), Chat(Tokenizer.from_file(tokenizer))
+    if chat.image_id != architecture.decoder.vocab_size:
+        raise ValueError(
+            f"{tokenizer}: its image token is {chat.image_id}, the model expects {architecture.decoder.vocab_size}; "
+            "set overrides {'decoder.vocab_size': ...} or use another tokenizer"
+        )
+    model = VisionLanguageModel(architecture)
+    initialise(model)
+    return model, chat
+
+
+def choose_parameters(model: VisionLanguageModel, config: TrainConfig) -> None:
+    """Add the adapter that the config asks for, and freeze what it does not train."""
+    trainable = config.trainable
+    if lora := config.lora:
+        add_lora(
+            model, group_layers(model, lora.groups), rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout,
+            use_rslora=lora.use_rslora,
+        )  # fmt: skip
+        trainable = trainable or ("lora",)
+    if trainable:
+        freeze(model, trainable)
+
+
+def export(model: VisionLanguageModel, chat: Chat | TemplateChat, path: Path) -> Path:
     """Write the model folder in bf16, without the scaffolding of training."""
     from vlm.checkpoints import Checkpoint, save_checkpoint
 

@@ -37,6 +37,7 @@ def sample(
     split: str = "train",
     n_questions: int = 8,
     families: tuple[str, ...] | None = None,
+    max_objects: int = 8,
     emoji_path=None,
 ) -> Sample:
     """Sample number `index` of an endless stream; `mixture` maps a world's name to its share."""
@@ -48,5 +49,5 @@ def sample(
         raise ValueError(f"no world {', '.join(unknown) or '(empty mixture)'}; choose from {', '.join(WORLDS)}")
     rng = random.Random(f"{split}/{seed}/{index}")
     name = names[0] if len(names) == 1 else rng.choices(names, [mixture[n] for n in names])[0]
-    options = {"emoji_path": emoji_path} if name == "emoji" else {}
+    options = {"emoji": {"emoji_path": emoji_path}, "scenes": {"max_objects": max_objects}}.get(name, {})
     return WORLDS[name](rng, size=size, split=split, n_questions=n_questions, families=families, **options)

@@ -114,7 +114,7 @@ def nlvr(
                 image.paste(PAINT[color], (x, y, x + side, y + side))
             else:
                 image.paste(PAINT[color], (x, y, x + side, y + side), _mask(shape, side))
-            box = tuple(round(v * scale) for v in (x, y, x + side, y + side))
+            box = (round(x * scale), round(y * scale), round((x + side) * scale), round((y + side) * scale))
             things.append(Thing(box=box, what=shape, color=color, size=name))
     if size != BOX:
         image = image.resize((4 * size, size), Image.Resampling.BILINEAR)

@@ -57,14 +57,15 @@ class Asker:
             return ("", *pick(rng, near or pairs)) if pairs else None
         dims = [d for d in (0, 1, 1, 2, 2) if pattern[d]]  # colour and shape change more often than size
         for attempt in range(8):
-            look = list(told(pick(rng, scene.looks), pattern))
+            words = list(told(pick(rng, scene.looks), pattern))
             d = pick(rng, dims)
             if rng.random() < 0.6 and attempt < 5:  # a word that is true of another thing: the hardest
-                look[d] = pick(rng, scene.looks)[d]
+                words[d] = pick(rng, scene.looks)[d]
             else:
-                look[d] = pick(rng, (SIZES, self.colors, SHAPES)[d])
-            if not scene.match(look) and (look[1], look[2]) not in HELD_OUT:
-                return tuple(look)
+                words[d] = pick(rng, (SIZES, self.colors, SHAPES)[d])
+            z, c, s = words
+            if not scene.match((z, c, s)) and (c, s) not in HELD_OUT:
+                return z, c, s
         return None
 
     def present(self, pattern: tuple[int, int, int]) -> Look:
@@ -144,7 +145,7 @@ class Asker:
             others = members((same if yes else scene.all & ~same) & ~(1 << i))
             x = scene.unique(rng, i, a) if others else None
             y = scene.unique(rng, pick(rng, others), a) if x else None
-            if y:
+            if x and y:
                 return self.say("same", "compare", "yes" if yes else "no", x, y, what=_ATTRIBUTES[a])
         return None
 

@@ -137,7 +137,7 @@ def shapes(
     small = Image.new("RGB", (3 * CELL, 3 * CELL))
     scale = size / (3 * CELL)
     masks: dict[str, int] = {}
-    things = []
+    things: list[Thing] = []
     u = rng.random
     for cell in range(9):
         if u() < 0.2 and (things or cell < 8):
@@ -147,9 +147,9 @@ def shapes(
         paint = tuple(min(max(int(c + (u() * 0.4 - 0.2) * 255), 0), 255) for c in COLORS[color])
         left, top = cell % 3 * CELL, cell // 3 * CELL
         small.paste(paint, (left, top, left + CELL, top + CELL), _cell(shape, r))
-        x, y, r = left + CELL / 2, top + CELL / 2, r / 10
-        box = tuple(round(v * scale) for v in (x - r, y - r, x + r, y + r))
-        things.append(Thing(box=box, what=shape, color=color, size=big))
+        x, y, radius = left + CELL / 2, top + CELL / 2, r / 10
+        left, top, right, bottom = (round(v * scale) for v in (x - radius, y - radius, x + radius, y + radius))
+        things.append(Thing(box=(left, top, right, bottom), what=shape, color=color, size=big))
         for word in (color, shape, big):
             masks[word] = masks.get(word, 0) | 1 << cell
     image = small.resize((size, size), pick(rng, (Image.Resampling.NEAREST, Image.Resampling.BILINEAR)))

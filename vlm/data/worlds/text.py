@@ -74,7 +74,7 @@ def _readable(path: str) -> bool:
 
 
 @lru_cache(maxsize=512)
-def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
+def _font(path: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
@@ -86,6 +86,7 @@ def _glyph(path: str, size: int, character: str) -> tuple[Image.Image, int, int,
     image = Image.new("L", (right - left + 4, bottom - top + 4))
     ImageDraw.Draw(image).text((2 - left, 2 - top), character, fill=255, font=font)
     ink = image.getbbox()
+    assert ink is not None, "a blank character has no glyph to paste"
     return image.crop(ink), left - 2 + ink[0], top - 2 + ink[1], font.getlength(character)
 
 

@@ -1,0 +1,80 @@
+"""Draw the learning curve of a training run from its log: `python -m benchmarks.learning_curve LOG.jsonl`.
+
+The upper panel is the share of answer tokens that were right on pictures never seen before (every picture of a run is
+new), the lower one the losses. Needs `pip install -e .[docs]`.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """A run's log as curves: name -> [(pictures seen, value), ...]."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such log; give the log.jsonl of a run of `vlm train`")
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            pictures = row["pictures"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise ValueError(f"{path}, line {number}: found {line[:60]!r}, expected a row of a training log") from None
+        for name in ("answer_right", "caption_right", "answer", "caption", "dense"):
+            if name in row:
+                curves.setdefault(name, []).append((pictures, row[name]))
+    return curves
+
+
+def smooth(points: list[tuple[int, float]], window: int = 5) -> list[float]:
+    """Mean over the last `window` values, so that the trend shows."""
+    values = [v for _, v in points]
+    return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
+
+
+def draw(curves: dict[str, list[tuple[int, float]]], out: Path) -> None:
+    """Both panels over thousands of pictures."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    labels = {"answer_right": "answers", "caption_right": "captions", "answer": "answers", "caption": "captions",
+              "dense": "dense labels"}  # fmt: skip
+    for axes, names in ((upper, ("answer_right", "caption_right")), (lower, ("answer", "caption", "dense"))):
+        for name in names:
+            if name in curves:
+                x = [pictures / 1000 for pictures, _ in curves[name]]
+                line = axes.plot(x, smooth(curves[name]), label=labels[name])[0]
+                axes.plot(x, [v for _, v in curves[name]], alpha=0.2, color=line.get_color())
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    upper.set_ylabel("tokens right")
+    upper.set_ylim(0, 1)
+    lower.set_ylabel("cross-entropy")
+    lower.set_yscale("log")
+    lower.set_xlabel("thousand pictures seen")
+    partial = out.with_name(f".{out.name}")
+    figure.savefig(partial, dpi=110, format=out.suffix.lstrip(".") or "png")
+    partial.replace(out)
+
+
+def main(
+    log: Path, out: Path = Path("learning-curve.png"),
+    json_path: Annotated[str | None, typer.Option("--json", help="write all figures here")] = None,
+) -> None:  # fmt: skip
+    """Draw the curve and say where it ended."""
+    from vlm.cli import one_line_errors, write_json
+
+    with one_line_errors():
+        curves = read_log(log)
+        draw(curves, out)
+        ends = {name: round(smooth(points)[-1], 4) for name, points in curves.items()}
+        if json_path != "-":
+            print(f"{out}: " + ", ".join(f"{name} {value}" for name, value in ends.items()))
+        write_json(json_path, {"log": str(log), "out": str(out), "ends": ends, "curves": curves})
+
+
+if __name__ == "__main__":
+    typer.run(main)
