@@ -29,7 +29,7 @@ NOTE = (
     "The shipped model is small and knows drawn scenes: shapes, their colours, sizes, places and numbers. "
     "Photographs are outside of what it was trained on, and it errs inside of it too: see the figures in the README."
 )
-EXAMPLE_SEEDS = ((0, "attribute"), (1, "count"), (2, "attribute"), (9, "position"), (14, "position"), (4, "count"))
+EXAMPLE_SEEDS = ((0, "attribute"), (1, "count"), (5, "exist"), (9, "position"), (12, "relate"), (4, "count"))
 
 
 class Picture(gr.Image):
