@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from adapters import CONNECTORS
 from encoders.tiled_vit import ConvStem, TiledViT, prime_factors
+from vlm.config import BackboneConfig
 from vlm.model import VisionLanguageModel
 
 GRIDS = [(1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (1, 4), (4, 1)]
@@ -238,6 +239,8 @@ def test_gradients_reach_every_parameter():
 
 def test_an_unknown_encoder_is_named():
     config = tiny_config()
-    config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, name="tilde"))
-    with pytest.raises(ValueError, match="unknown encoder 'tilde'.*Did you mean 'tiled'"):
-        VisionLanguageModel(config)
+    with pytest.raises(ValueError, match="encoder.name: found 'tilde'.*did you mean 'tiled'"):
+        dataclasses.replace(config.encoder, name="tilde")
+    encoder = BackboneConfig(name="timm:vit_tiny_patch16_2244")
+    with pytest.raises(ValueError, match="did you mean 'timm:vit_tiny_patch16_224'"):
+        VisionLanguageModel(dataclasses.replace(config, encoder=encoder))
