@@ -9,7 +9,7 @@ from conftest import tiny_config
 from PIL import Image
 
 import vlm
-from vlm.chat import IMAGE
+from vlm.chat import IMAGE, ChatError
 from vlm.chat_template import PLAIN, TemplateChat
 from vlm.checkpoints import Checkpoint, CheckpointError, save_checkpoint
 from vlm.composition import compose, with_image_token
@@ -73,6 +73,11 @@ def test_it_is_the_llama_and_survives_a_folder(encoder, connector, llama, tmp_pa
         assert written["name"] == encoder and written["library"].split()[0] in encoder
         with pytest.raises(CheckpointError, match="no place for the encoder"):
             save_checkpoint(made, tmp_path / "hub", layout="hub")
+
+
+def test_a_model_of_text_says_that_it_sees_nothing(llama):
+    with pytest.raises(ChatError, match="reads text only"):
+        vlm.load(llama, device="cpu").answer(Image.new("RGB", (9, 9)), "What is this?")
 
 
 def test_only_new_parts_have_gradients_where_the_gates_are_shut(llama):

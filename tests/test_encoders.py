@@ -85,7 +85,16 @@ def built(request):
     """An encoder of each family, built once, in eval mode with every parameter away from its start."""
     torch.manual_seed(0)
     encoder = create_encoder(request.param, tile_size=tile_size(request.param))
-    return request.param, stirred(encoder)
+    stirred(encoder).train()
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # statistics of this batch, else the signal dies out on the way
+    with torch.no_grad():
+        encoder(random_tiles(tile_size(request.param)), GRID)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    return request.param, encoder.eval()
 
 
 def stirred(module: nn.Module) -> nn.Module:
@@ -151,6 +160,20 @@ def test_saved_equals_loaded(built, tmp_path):
         assert (other(tiles, grid) - encoder(tiles, grid)).abs().max() > 1e-3
         other.load_state_dict(torch.load(tmp_path / "encoder.pt"))
         assert_close(other(tiles, grid), encoder(tiles, grid), rtol=0, atol=0)
+
+
+def test_taps_follow_the_same_final_features(built):
+    name, encoder = built
+    pixels = torch.randn(2, 3, tile_size(name), tile_size(name))
+    with torch.no_grad():
+        final = encoder.features(pixels)
+        encoder.taps = (1, 0)
+        try:
+            features = encoder.features(pixels)
+        finally:
+            encoder.taps = ()
+    assert_close(features[..., : encoder.dim], final, rtol=1e-5, atol=1e-5)
+    assert features.shape[-1] > encoder.dim and features[..., encoder.dim :].std() > 0
 
 
 def test_attributes(built):

@@ -214,7 +214,10 @@ def load_chat(
         return None
     template = chat_template(folder)
     if template is None and own_layout and tokenizer.id(LLAMA3_CONTROL[6]) is not None:
-        return Chat(tokenizer)
+        chat = Chat(tokenizer)
+        if not config.cross_attention_layers:  # its vocabulary may have an image token all the same
+            chat.image_id = None
+        return chat
     special = {
         "bos_token": "<|begin_of_text|>",
         "eos_token": "<|end_of_text|>",
