@@ -14,13 +14,18 @@ timm and open_clip are imported when an encoder of theirs is asked for: that tak
 """
 
 from fnmatch import fnmatchcase
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from encoders.tiled_vit import TiledViT
 
+if TYPE_CHECKING:
+    from encoders.clip_vit import OpenClipEncoder
+    from encoders.timm_vit import TimmEncoder
 
-def create_encoder(name: str, **options) -> nn.Module:
+    Encoder = TiledViT | TimmEncoder | OpenClipEncoder
+
+
+def create_encoder(name: str, **options) -> "Encoder":
     """Build an encoder: "tiled", "timm:NAME" or "open_clip:NAME".
 
     Options: those of `TiledViT`, `encoders.timm_vit.TimmEncoder` or `encoders.clip_vit.OpenClipEncoder`. Nothing

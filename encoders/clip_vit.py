@@ -17,7 +17,16 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from encoders.per_tile import Level, check_taps, encode_tiles, join_levels, measure, unknown_encoder, wrong_tile_size
+from encoders.per_tile import (
+    Backbone,
+    Level,
+    check_taps,
+    encode_tiles,
+    join_levels,
+    measure,
+    unknown_encoder,
+    wrong_tile_size,
+)
 from encoders.timm_vit import timm_levels
 
 NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
@@ -45,7 +54,7 @@ class OpenClipEncoder(nn.Module):
         size = tile_size or default
         weights = _weights(name, pretrained)
         visual = _build(name, config, weights, size, default)
-        self.backbone = getattr(visual, "trunk", visual)
+        self.backbone: Backbone = getattr(visual, "trunk", visual)
         self.taps = check_taps(taps, _n_levels(self.backbone), f"open_clip:{name}")
         self.prefix_tokens = prefix_tokens
         self.library = f"open_clip {open_clip.__version__}"
@@ -70,7 +79,7 @@ class OpenClipEncoder(nn.Module):
         return encode_tiles(self.features, tiles, grid, self.n_tokens, self.dim)
 
 
-def clip_levels(visual: nn.Module, pixels: Tensor, taps: tuple[int, ...]) -> list[Level]:
+def clip_levels(visual: Backbone, pixels: Tensor, taps: tuple[int, ...]) -> list[Level]:
     """Final features and taps of open_clip's own ViT or ResNet."""
     last = _n_levels(visual) - 1
     order = sorted({*taps, last})
@@ -84,13 +93,13 @@ def clip_levels(visual: nn.Module, pixels: Tensor, taps: tuple[int, ...]) -> lis
     return [(prefix, grid), *(levels[i] for i in taps)]
 
 
-def _n_levels(backbone: nn.Module) -> int:
+def _n_levels(backbone: Backbone) -> int:
     if isinstance(backbone, VisionTransformer):
         return len(backbone.transformer.resblocks)
     return 5 if isinstance(backbone, ModifiedResNet) else len(backbone.feature_info)
 
 
-def _step(backbone: nn.Module) -> int:
+def _step(backbone: Backbone) -> int:
     """Pixels of a tile per step of the final grid."""
     if isinstance(backbone, VisionTransformer):
         return backbone.patch_size[0]
@@ -126,7 +135,7 @@ def _normalisation(name: str, weights: str | None) -> dict:
     return {"mean": mean, "std": std, "resample": resample}
 
 
-def _build(name: str, config: dict, weights: str | None, size: int, default: int) -> nn.Module:
+def _build(name: str, config: dict, weights: str | None, size: int, default: int) -> Backbone:
     if weights is None:
         vision = {**config["vision_cfg"], "image_size": size, "timm_model_pretrained": False}
         quick_gelu = config.get("quick_gelu", False)

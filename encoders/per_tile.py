@@ -5,12 +5,14 @@ Shapes: n tiles, P class and register tokens, h x w grid of a level, c its chann
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+Backbone = Any  # a module of timm or open_clip: what each library's have in common beyond nn.Module has no type there
 Level = tuple[Tensor | None, Tensor]  # prefix tokens (n, P, c), spatial grid (n, c, h, w)
 
 

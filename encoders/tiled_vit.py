@@ -42,13 +42,13 @@ class Attention(nn.Module):
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         if padding is None:
-            out = F.scaled_dot_product_attention(q, k, v)
+            out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, S, H, Dh)
         else:
             n = padding.n_real
             real = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=padding.key_bias.to(q.dtype))
             padded = F.scaled_dot_product_attention(q[:, :, n:], k[:, :, :n], v[:, :, :n])
-            out = torch.cat([real, padded], dim=2)
-        return self.o_proj(out.transpose(1, 2).flatten(2))
+            out = torch.cat([real.transpose(1, 2), padded.transpose(1, 2)], dim=1)
+        return self.o_proj(out.flatten(2))
 
 
 class MLP(nn.Module):
@@ -186,8 +186,10 @@ class TiledViT(nn.Module):
             (B, I, L, N, dim * (1 + taps)), zero in unused slots.
         """
         n_tiles, grid_id = grid.prod(-1), self._grid_id(grid)  # (B, I)
-        out = None
-        for n in n_tiles.unique().tolist():
+        counts, out = n_tiles.unique().tolist(), None
+        if counts == [tiles.shape[2]]:  # every slot is in use: nothing to pick out, nothing to lay back
+            return self._encode(tiles.flatten(0, 1), grid_id.flatten()).unflatten(0, tiles.shape[:2])
+        for n in counts:
             if n == 0:
                 continue
             chosen = n_tiles == n

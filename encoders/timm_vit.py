@@ -10,12 +10,14 @@ Notable here:
 
 from math import isqrt
 from pathlib import Path
+from typing import Any
 
 import timm
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from encoders.per_tile import (
+    Backbone,
     Level,
     NoSpatialFeatures,
     check_taps,
@@ -56,7 +58,7 @@ class TimmEncoder(nn.Module):
         self.taps = check_taps(taps, len(self.backbone.feature_info), f"timm:{name}")
         self.prefix_tokens = prefix_tokens
         self.library = f"timm {timm.__version__}"
-        self.image_settings = {
+        self.image_settings: dict[str, Any] = {
             "tile_size": size,
             "mean": tuple(config["mean"]),
             "std": tuple(config["std"]),
@@ -74,19 +76,20 @@ class TimmEncoder(nn.Module):
         return encode_tiles(self.features, tiles, grid, self.n_tokens, self.dim)
 
 
-def timm_levels(backbone: nn.Module, pixels: Tensor, taps: tuple[int, ...], prefix_tokens: bool) -> list[Level]:
+def timm_levels(backbone: Backbone, pixels: Tensor, taps: tuple[int, ...], prefix_tokens: bool) -> list[Level]:
     """The final features and then those of each tap."""
     if not taps:
         return [_final_level(backbone, backbone.forward_features(pixels), pixels)]
     with_prefix = prefix_tokens and getattr(backbone, "num_prefix_tokens", 0) > 0
     options = {"return_prefix_tokens": True} if with_prefix else {}
-    order = sorted(taps)  # timm gives them in the order of the layers
+    last = len(backbone.feature_info) - 1  # some families stop at the last number of the list, whatever their default
+    order = sorted({*taps, last})
     final, inner = backbone.forward_intermediates(pixels, indices=order, output_fmt="NCHW", **options)
     levels = [(level[1], level[0]) if with_prefix else (None, level) for level in inner]
     return [_final_level(backbone, final, pixels), *(levels[order.index(i)] for i in taps)]
 
 
-def _final_level(backbone: nn.Module, x: Tensor, pixels: Tensor) -> Level:
+def _final_level(backbone: Backbone, x: Tensor, pixels: Tensor) -> Level:
     """Split timm's final features, which are tokens, NHWC or NCHW by the kind of backbone."""
     prefix, grid = None, None
     if isinstance(x, Tensor) and x.ndim == 4:
@@ -118,7 +121,7 @@ def _data_config(name: str):
     return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg(input_size=(3, 224, 224))
 
 
-def _build(name: str, pretrained: bool | str, tile_size: int, default: int) -> nn.Module:
+def _build(name: str, pretrained: bool | str, tile_size: int, default: int) -> Backbone:
     config = _data_config(name)
     options: dict = {}
     if tile_size != default and config.fixed_input_size:

@@ -45,6 +45,7 @@ PAIRS = [*((ENCODERS[1], c) for c in CONNECTORS), *((e, "linear") for e in ENCOD
 @pytest.mark.parametrize(("encoder", "connector"), PAIRS)
 def test_it_is_the_llama_and_survives_a_folder(encoder, connector, llama, tmp_path, monkeypatch):
     made = make(encoder, connector, llama)
+    assert type(VisionLanguageModel.compose(encoder="tiled", decoder="debug")) is type(made.model)
     assert made.config.decoder.cross_attention_layers == (1, 3)
     alone, model = vlm.load(llama, device="cpu").model, made.model
     tokens = torch.randint(0, 200, (2, 7))

@@ -124,7 +124,11 @@ class TemplateChat:
         return {"role": role, "content": shown}
 
     def _image_token(self) -> str:
-        return "" if self.image_id is None else self.tokenizer.rust.id_to_token(self.image_id)
+        if self.image_id is None:
+            return ""
+        token = self.tokenizer.rust.id_to_token(self.image_id)
+        assert token is not None, "a token of this tokenizer"
+        return token
 
     def _understands(self, role: str, as_string: bool) -> bool:
         """Whether the template prints a message of this role when its content is a string, or a list of parts."""

@@ -10,13 +10,15 @@ Notable here:
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as RustTokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from encoders import create_encoder
+from encoders.tiled_vit import TiledViT
 from vlm.chat import IMAGE, Chat, Tokenizer
 from vlm.chat_template import TemplateChat
 from vlm.checkpoints import Checkpoint, load_checkpoint
@@ -26,6 +28,9 @@ from vlm.decoder import Decoder, cross_attention_blocks
 from vlm.image import RESAMPLE, ImageConfig
 from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel, build_encoder
+
+if TYPE_CHECKING:
+    from encoders import Encoder
 
 N_EXTRA_TOKENS = 8  # of Llama 3.2 Vision; the image token is the first of them
 
@@ -59,6 +64,7 @@ def compose(
     llama, base, chat, generation = _llama(decoder, dtype, tokenizer)
     chat = chat and with_image_token(chat)
     image_id = base.vocab_size if chat is None else chat.image_id
+    assert image_id is not None, "with_image_token gives every chat one"
     extra = max(N_EXTRA_TOKENS, image_id + 1 - base.vocab_size) if image_id >= base.vocab_size else 0
     text = replace(
         base, cross_attention_layers=_layers(base.n_layers, cross_attention_every, cross_attention_layers),
@@ -115,12 +121,12 @@ def _layers(n_layers: int, every: int, layers: Sequence[int] | None) -> tuple[in
 def _vision(
     encoder: str | EncoderConfig, preset: ModelConfig, tile_size: int | None, max_tiles: int | None,
     pretrained: bool | str, options: dict,
-) -> tuple[nn.Module, EncoderConfig | BackboneConfig, ImageConfig]:  # fmt: skip
+) -> tuple["Encoder", EncoderConfig | BackboneConfig, ImageConfig]:  # fmt: skip
     """The encoder, its config, and how pictures are prepared for it."""
     if isinstance(encoder, EncoderConfig) or encoder == "tiled":
         config = encoder if isinstance(encoder, EncoderConfig) else preset.encoder
         assert config is not None, "every preset has an encoder"
-        changes = {"tile_size": tile_size, "max_tiles": max_tiles}
+        changes: dict[str, Any] = {"tile_size": tile_size, "max_tiles": max_tiles}
         image = replace(preset.image, **{k: v for k, v in changes.items() if v is not None})
         if pretrained or options["prefix_tokens"] or options["taps"]:
             raise ValueError(
@@ -131,6 +137,7 @@ def _vision(
         initialise(tiled)
         return tiled, config, image
     vision = create_encoder(encoder, tile_size=tile_size, pretrained=pretrained, **options)
+    assert not isinstance(vision, TiledViT), "that is 'tiled', above"
     settings = dict(vision.image_settings)
     if settings["resample"] not in RESAMPLE:  # timm's "random"
         settings["resample"] = "bicubic"

@@ -3,6 +3,8 @@
 Shapes: B picture rows, I pictures, L tiles, S image tokens, R text rows (a multiple of B), T text tokens.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +14,14 @@ from encoders import create_encoder
 from vlm.config import EncoderConfig, ModelConfig
 from vlm.decoder import Decoder
 
+if TYPE_CHECKING:
+    from encoders import Encoder
+
 
 class VisionLanguageModel(nn.Module):
     """A decoder that sees pictures, or a plain Llama where the config names no encoder."""
 
-    def __init__(self, config: ModelConfig, *, encoder: nn.Module | None = None, decoder: Decoder | None = None):
+    def __init__(self, config: ModelConfig, *, encoder: "Encoder | None" = None, decoder: Decoder | None = None):
         """Build all parts, or take those that are given."""
         super().__init__()
         self.config = config
@@ -30,8 +35,8 @@ class VisionLanguageModel(nn.Module):
 
     @classmethod
     def compose(cls, **parts) -> "VisionLanguageModel":
-        """Gated cross-attention between any encoder and any Llama; the arguments are those of `vlm.compose.compose`."""
-        from vlm.compose import compose
+        """Gated cross-attention between any encoder and any Llama; the arguments are those of `vlm.compose`."""
+        from vlm.composition import compose
 
         return compose(**parts).model
 
@@ -59,7 +64,7 @@ class VisionLanguageModel(nn.Module):
         return self.decoder(tokens, image=image, intervals=token_intervals(sees, lengths))
 
 
-def build_encoder(config: ModelConfig, pretrained: bool | str = False) -> nn.Module:
+def build_encoder(config: ModelConfig, pretrained: bool | str = False) -> "Encoder":
     """The encoder of a config with random weights, or with those of its library."""
     encoder, image = config.encoder, config.image
     assert encoder is not None

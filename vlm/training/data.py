@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlm.chat import Chat, Prompt
+from vlm.chat_template import TemplateChat
 from vlm.config import ModelConfig
 from vlm.data.sample import Sample
 from vlm.data.worlds import COLORS, SIZES, WHAT, sample
@@ -75,7 +76,7 @@ class WorldBatches(Dataset):
     """Micro-batch number k of a run; step s has those from s * per_step on, in turn for each process."""
 
     def __init__(
-        self, config: TrainConfig, model: ModelConfig, chat: Chat, *, patches: int, processes: int = 1,
+        self, config: TrainConfig, model: ModelConfig, chat: Chat | TemplateChat, *, patches: int, processes: int = 1,
         split: str = "train",
     ):  # fmt: skip
         self.config, self.model, self.chat, self.split = config, model, chat, split

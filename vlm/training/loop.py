@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from encoders.tiled_vit import TiledViT
 from vlm.chat import IGNORE, Chat
+from vlm.chat_template import TemplateChat
 from vlm.model import VisionLanguageModel, token_intervals
 from vlm.training import state
 from vlm.training.config import TrainConfig
@@ -88,7 +90,7 @@ def pick_device(config: TrainConfig) -> torch.device:
 
 def compile_layers(model: VisionLanguageModel) -> None:
     """Compile layer by layer: equal layers share their code, and the names of the weights stay."""
-    stacks = [model.decoder.layers, model.decoder.cross_attention.values()]
+    stacks: list[Iterable[nn.Module]] = [model.decoder.layers, model.decoder.cross_attention.values()]
     if isinstance(model.encoder, TiledViT):
         stacks += [model.encoder.layers, model.encoder.global_layers]
     else:
@@ -106,7 +108,9 @@ def precision(device: torch.device, config: TrainConfig):
             yield
 
 
-def train(config: TrainConfig, model: VisionLanguageModel, chat: Chat, *, stop_after: int | None = None) -> Path:
+def train(
+    config: TrainConfig, model: VisionLanguageModel, chat: Chat | TemplateChat, *, stop_after: int | None = None
+) -> Path:
     """Run to the last step, resuming from the newest checkpoint in `config.output`; under torchrun with all processes.
 
     A SIGTERM or Ctrl-C finishes the step, writes a checkpoint and returns. `stop_after` ends the call early for tests.
@@ -213,7 +217,9 @@ def interruptible(minutes: float = 0.0):
             signal.signal(number, handler)
 
 
-def write_samples(folder: Path, step: int, model: VisionLanguageModel, chat: Chat, config: TrainConfig) -> None:
+def write_samples(
+    folder: Path, step: int, model: VisionLanguageModel, chat: Chat | TemplateChat, config: TrainConfig
+) -> None:
     """What the model says about eight fixed pictures, kept on disk so that learning can be looked at."""
     from vlm.api import VLM
     from vlm.data.worlds import sample
