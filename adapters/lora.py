@@ -68,8 +68,9 @@ class LoRALinear(nn.Linear):
 
     def add(self, name: str, settings: Settings) -> None:
         """A random A and a B of zeros: the layer computes what it did until it is trained."""
-        self.lora_A[name] = nn.Parameter(self.weight.new_empty(settings.rank, self.in_features))
-        self.lora_B[name] = nn.Parameter(self.weight.new_zeros(self.out_features, settings.rank))
+        like = {"dtype": self.weight.dtype, "device": self.weight.device}
+        self.lora_A[name] = nn.Parameter(torch.empty(settings.rank, self.in_features, **like))
+        self.lora_B[name] = nn.Parameter(torch.zeros(self.out_features, settings.rank, **like))
         nn.init.kaiming_uniform_(self.lora_A[name], a=5**0.5)
         self.settings[name] = settings
 
@@ -110,20 +111,16 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def _speaks(linear: nn.Linear, parent: nn.Module) -> bool:
-    """Whether the parent calls the layer; nn.MultiheadAttention and timm's BEiT, EVA, Swin v2 use its weight alone."""
-    adds_bias = getattr(parent, "q_bias", None) is not None and not getattr(parent, "qkv_bias_separate", False)
-    return type(linear) in (nn.Linear, LoRALinear) and not (adds_bias and linear is getattr(parent, "qkv", None))
+def _is_linear(module: nn.Module) -> bool:
+    return type(module) in (nn.Linear, LoRALinear)  # others, as in nn.MultiheadAttention, lend their weight unasked
 
 
 # Choosing layers
 
 
 def linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """All layers that can take an adapter, by path: those whose adapter would be heard."""
-    parents = {id(child): parent for parent in model.modules() for child in parent.children()}
-    found = {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear)}
-    return {path: m for path, m in found.items() if _speaks(m, parents.get(id(m), model))}
+    """All layers that can take an adapter, by path."""
+    return {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear) and _is_linear(m)}
 
 
 def find_linears(model: nn.Module, targets: str | Iterable[str]) -> list[str]:
@@ -200,10 +197,7 @@ def _add(model: nn.Module, name: str, settings: dict[str, Settings]) -> None:
     if not settings:
         raise ValueError(f"adapter {name!r}: no layers given; see find_linears")
     if wrong := [p for p in settings if p not in here]:
-        raise ValueError(
-            f"adapter {name!r}: {wrong[0]!r} is no nn.Linear of this model, or one whose weight its parent uses without "
-            f"calling it{_near(wrong[0], here)}; choose among linears(model)"
-        )
+        raise ValueError(f"adapter {name!r}: {wrong[0]!r} is no plain nn.Linear of this model{_near(wrong[0], here)}")
     for path, s in settings.items():
         if s.rank < 1 or not 0 <= s.dropout < 1:
             raise ValueError(
