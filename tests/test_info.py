@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vlm.checkpoints import CheckpointError
-from vlm.checkpoints.info import describe, to_text
+from vlm.checkpoints import CheckpointError, save_checkpoint
+from vlm.checkpoints.info import describe, image_tokens, to_text
+from vlm.checkpoints.keys import empty_model
+from vlm.config import PRESETS, ConnectorConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 ROPE = {
@@ -49,6 +52,17 @@ def test_both_layouts_say_the_same(layout):
     assert found["parameters"] == 396_843 and found["dtype"] == "float32" and found["file_bytes"] > 1_500_000
     text = to_text(found)
     assert f"{found['layout']} layout, float32" in text and "396,843 parameters" in text and "image cache" in text
+
+
+@pytest.mark.parametrize(("connector", "tokens"), [("linear", 4 * 5), ("perceiver:3", 3), ("qformer:2", 2)])
+def test_image_tokens_of_connectors(connector, tokens):
+    config = replace(PRESETS["debug"], connector=ConnectorConfig(name=connector))
+    assert [image_tokens(empty_model(config), n) for n in (0, 4, 8)] == [0, tokens, 2 * tokens]
+
+
+def test_the_model_says_how_much_where_nobody_does(tmp_path):
+    found = describe(save_checkpoint(empty_model(PRESETS["debug"]).to_empty(device="cpu"), tmp_path / "a"))
+    assert (found["tiles"], found["context"], found["batch"]) == (4, 256, 1)  # the context of the debug preset
 
 
 @pytest.mark.parametrize(("option", "value"), [("tiles", -1), ("context", 0), ("batch", 0)])

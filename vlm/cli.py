@@ -100,8 +100,8 @@ def demo(
 @app.command()
 def info(
     model: Annotated[str | None, typer.Argument(help="Folder or hub id; the shipped model where absent.")] = None,
-    tiles: Annotated[int, typer.Option(help="Image tiles per row.")] = 4,
-    context: Annotated[int, typer.Option(help="Text tokens per row.")] = 8192,
+    tiles: Annotated[int | None, typer.Option(help="Image tiles per row; a picture's most where absent.")] = None,
+    context: Annotated[int | None, typer.Option(help="Text tokens per row; up to 8192 where absent.")] = None,
     batch: Annotated[int, typer.Option(help="Rows at once.")] = 1,
     json_path: Json = None,
 ) -> None:

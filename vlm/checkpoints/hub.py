@@ -20,7 +20,7 @@ from vlm.checkpoints.files import CheckpointError, Weights, open_folder, read_js
 from vlm.checkpoints.hub_config import model_config, to_hub_config
 from vlm.checkpoints.keys import Numbering, foreign_names, padded_rows_are_zero
 from vlm.checkpoints.source import Source, open_source
-from vlm.config import DecoderConfig, ModelConfig
+from vlm.config import DecoderConfig, EncoderConfig, ModelConfig
 from vlm.model import VisionLanguageModel
 
 TABLE = {
@@ -120,7 +120,7 @@ def open_checkpoint(folder: Path) -> Source:
     weights = open_folder(folder).renamed(lambda name: rename(name, prefixes))
     if config.decoder.tie_embeddings and LM_HEAD in weights and EMBEDDING in weights and not _same_rows(weights):
         config = replace(config, decoder=replace(config.decoder, tie_embeddings=False))
-    if config.encoder and not all(_zero_rows(weights, config)):
+    if isinstance(config.encoder, EncoderConfig) and not all(_zero_rows(weights, config)):
         config = replace(config, encoder=replace(config.encoder, dedupe_padding=False))
         log.warning(
             "%s: the embeddings of padded tiles are not zero, as in Meta's checkpoints, but trained; every picture is "

@@ -289,6 +289,7 @@ def to_hub_config(config: ModelConfig) -> dict:
         "tie_word_embeddings": False,  # the head has fewer rows than the embedding; both are stored
     }
     max_tiles = config.image.max_tiles
+    assert isinstance(e, EncoderConfig), "checked above"
     vision = {theirs: getattr(e, ours) for ours, (theirs, _) in MLLAMA_VISION.items()} | {
         "model_type": "mllama_vision_model",
         "intermediate_layers_indices": list(e.taps),

@@ -17,24 +17,24 @@ from vlm.checkpoints.files import read_json
 from vlm.checkpoints.hub_config import model_config
 from vlm.checkpoints.keys import empty_model
 from vlm.config import ModelConfig, to_dict
+from vlm.model import VisionLanguageModel
 
 BITS = {"bf16": 16, "int8": 8, "int4": 4}
 GROUP = 128  # weights that share a scale in int4
+LATENTS = ("latent_embedding", "query_embedding")  # of connectors that give each picture a fixed number of tokens
 
 
 def describe(
-    name_or_path: str | Path, *, tiles: int = 4, context: int = 8192, batch: int = 1, revision: str | None = None,
-    token: str | None = None,
+    name_or_path: str | Path, *, tiles: int | None = None, context: int | None = None, batch: int = 1,
+    revision: str | None = None, token: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Layout, sizes, parameters by part, and bytes of weights and caches; of a hub id only the configs are fetched.
 
     Args:
-        tiles, context: image tiles and text tokens of each row.
+        tiles: of each row; those of one picture at most where absent.
+        context: text tokens of each row; 8192, or what the model can hold, where absent.
         batch: rows.
     """
-    for name, value in (("tiles", tiles), ("context", context), ("batch", batch)):
-        if value < (name != "tiles"):
-            raise ValueError(f"{name} is {value}, expected at least {int(name != 'tiles')}")
     folder = find_folder(name_or_path, revision, token, patterns=["*.json"])
     layout, files = detect(folder), sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.pth"))
     if layout == "hub" and not files:
@@ -46,13 +46,17 @@ def describe(
         model, dtype = source.model, str(source.dtype).removeprefix("torch.")
     shapes, config = model.state_dict(), model.config
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-    encoder: Any = model.encoder if config.encoder else None
-    n_image_tokens = tiles * encoder.n_tokens if encoder else 0
+    tiles = config.image.max_tiles * bool(config.encoder) if tiles is None else tiles
+    context = min(8192, config.decoder.max_seq_len) if context is None else context
+    for name, value, least in (("tiles", tiles, 0), ("context", context, 1), ("batch", batch, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}, expected at least {least}")
+    n_image_tokens = image_tokens(model, tiles)
     memory = {kind: _memory(kind, shapes, config, n_image_tokens * batch, context * batch) for kind in BITS}
     return {
         "source": str(name_or_path), "layout": layout, "dtype": dtype, "files": len(files),
         "file_bytes": sum(f.stat().st_size for f in files), "parameters": sum(parts.values()), "parts": parts,
-        "memory": memory, "tiles": tiles if config.encoder else 0, "context": context, "batch": batch,
+        "memory": memory, "tiles": tiles, "context": context, "batch": batch,
         "config": to_dict(config),
     }  # fmt: skip
 
@@ -68,6 +72,15 @@ def _memory(
         "image_cache": image_tokens * len(decoder.cross_attention_layers) * cache_bytes(config, kind),
     }
     return found | {"total": sum(found.values())}
+
+
+def image_tokens(model: VisionLanguageModel, tiles: int) -> int:
+    """Image tokens that the text attends to for so many tiles."""
+    if model.config.encoder is None:
+        return 0
+    fixed = [len(p) for name, p in model.connector.named_parameters() if name in LATENTS]  # tokens per picture
+    encoder: Any = model.encoder
+    return -(-tiles // model.config.image.max_tiles) * fixed[0] if fixed else tiles * encoder.n_tokens
 
 
 def weight_bytes(name: str, tensor: Tensor, kind: str) -> int:

@@ -352,7 +352,7 @@ def resize_positions(table: Tensor, config: ModelConfig) -> Tensor:
     """
     rows, cols, n_tokens, dim = table.shape
     side = math.isqrt(n_tokens - 1)
-    new = config.image.tile_size // config.encoder.patch_size if config.encoder else side
+    new = config.image.tile_size // config.encoder.patch_size if isinstance(config.encoder, EncoderConfig) else side
     if side == new:
         return table
     patches = table[:, :, 1:].unflatten(2, (side, side)).permute(4, 0, 2, 1, 3)  # (D, R, side, C, side)
