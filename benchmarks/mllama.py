@@ -294,7 +294,7 @@ def to_markdown(report: dict) -> str:
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     lines += [
         f"{report['preset']} on {where}; torch {machine['torch']}, transformers {machine['transformers']}; "
-        f"{report['date']}, {report['commit']}; median (best) of {report['repeats']} interleaved runs"
+        f"{report['date']}, {report['commit']}; median (best) of {report['repeats']} turns, ratio: the turns' median"
     ]
     for found in report["results"]:
         rate = found["yardstick_flops"]
@@ -339,7 +339,8 @@ def main(
     """Measure ours and transformers' Mllama side by side."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name, found, choices in [("preset", [preset], SIZES), ("dtype", dtype.split(","), DTYPES)]:
+    options = [("preset", [preset], SIZES), ("dtype", dtype.split(","), DTYPES), ("device", [device], ("cpu", "cuda"))]
+    for name, found, choices in options:
         if wrong := [f for f in found if f not in choices]:
             raise typer.BadParameter(f"{wrong[0]!r}; choose from {', '.join(choices)}", param_hint=f"--{name}")
     report = {

@@ -97,7 +97,7 @@ def test_the_sizes_are_of_the_reference_table():
     assert 235e6 < parameters < 245e6 and replace(small.image, tile_size=560) == mllama.SIZES["11b"].image
 
 
-@pytest.mark.parametrize("option, value", [("--preset", "smal"), ("--dtype", "fp32,fp8")])
+@pytest.mark.parametrize("option, value", [("--preset", "smal"), ("--dtype", "fp32,fp8"), ("--device", "tpu")])
 def test_unknown_choices_are_named(option, value):
     shown = CliRunner().invoke(app, [option, value])
     assert shown.exit_code == 2 and "choose from" in shown.output and "Traceback" not in shown.output
