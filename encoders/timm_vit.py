@@ -149,4 +149,4 @@ def _file_options(path: str, classifier: str | tuple[str, ...] | None) -> dict:
     first = classifier if isinstance(classifier, (str, type(None))) else classifier[0]
     head = timm.models.load_state_dict(path).get(f"{first}.weight")
     n_classes = 0 if head is None else len(head)
-    return {"num_classes": n_classes, "pretrained_cfg_overlay": {"file": path, "num_classes": n_classes}}
+    return {"pretrained_cfg_overlay": {"file": path, "num_classes": n_classes}}
