@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -68,7 +69,7 @@ class LoRALinear(nn.Linear):
 
     def add(self, name: str, settings: Settings) -> None:
         """A random A and a B of zeros: the layer computes what it did until it is trained."""
-        like = {"dtype": self.weight.dtype, "device": self.weight.device}
+        like: dict[str, Any] = {"dtype": self.weight.dtype, "device": self.weight.device}
         self.lora_A[name] = nn.Parameter(torch.empty(settings.rank, self.in_features, **like))
         self.lora_B[name] = nn.Parameter(torch.zeros(self.out_features, settings.rank, **like))
         nn.init.kaiming_uniform_(self.lora_A[name], a=5**0.5)
