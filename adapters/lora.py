@@ -112,16 +112,20 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def _is_linear(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, LoRALinear)  # others, as in nn.MultiheadAttention, lend their weight unasked
+def _speaks(linear: nn.Linear, parent: nn.Module) -> bool:
+    """Whether the parent calls the layer; nn.MultiheadAttention and timm's BEiT, EVA, Swin v2 use its weight alone."""
+    adds_bias = getattr(parent, "q_bias", None) is not None and not getattr(parent, "qkv_bias_separate", False)
+    return type(linear) in (nn.Linear, LoRALinear) and not (adds_bias and linear is getattr(parent, "qkv", None))
 
 
 # Choosing layers
 
 
 def linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """All layers that can take an adapter, by path."""
-    return {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear) and _is_linear(m)}
+    """All layers that can take an adapter, by path: those whose adapter would be heard."""
+    parents = {id(child): parent for parent in model.modules() for child in parent.children()}
+    found = {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear)}
+    return {path: m for path, m in found.items() if _speaks(m, parents.get(id(m), model))}
 
 
 def find_linears(model: nn.Module, targets: str | Iterable[str]) -> list[str]:
@@ -198,7 +202,10 @@ def _add(model: nn.Module, name: str, settings: dict[str, Settings]) -> None:
     if not settings:
         raise ValueError(f"adapter {name!r}: no layers given; see find_linears")
     if wrong := [p for p in settings if p not in here]:
-        raise ValueError(f"adapter {name!r}: {wrong[0]!r} is no plain nn.Linear of this model{_near(wrong[0], here)}")
+        raise ValueError(
+            f"adapter {name!r}: {wrong[0]!r} is no nn.Linear of this model, or one whose weight its parent uses "
+            f"without calling it{_near(wrong[0], here)}; choose among linears(model)"
+        )
     for path, s in settings.items():
         if s.rank < 1 or not 0 <= s.dropout < 1:
             raise ValueError(

@@ -1,5 +1,6 @@
 """LoRA: our logits are PEFT's, merging loses nothing, and an adapter of another model is one clear error."""
 
+import importlib
 import json
 from dataclasses import replace
 from functools import cache
@@ -21,6 +22,7 @@ from adapters.lora import (
     add_lora,
     find_linears,
     fold,
+    linears,
     load_lora,
     lora_layers,
     merge,
@@ -326,6 +328,25 @@ def test_pictures_pass_through_adapted_keys_and_encoder():
         assert all(g is not None and g.isfinite().all() and g.any() for g in grads)
 
 
+@pytest.mark.parametrize("kind", ["timm.models.beit", "timm.models.eva", "timm.models.swin_transformer_v2", "torch"])
+def test_layers_that_their_parent_never_calls_take_no_adapter(kind):
+    made = {
+        "timm.models.beit": lambda m: m.Attention(16, num_heads=2, qkv_bias=True),
+        "timm.models.eva": lambda m: m.EvaAttention(16, num_heads=2, norm_layer=nn.LayerNorm),
+        "timm.models.swin_transformer_v2": lambda m: m.WindowAttention(16, (2, 2), num_heads=2),
+        "torch": lambda m: m.nn.MultiheadAttention(16, 2, batch_first=True),
+    }
+    model = made[kind](importlib.import_module(kind)).eval()
+    x = torch.randn(1, 4, 16)
+    if found := list(linears(model)):
+        add_lora(model, found)
+        (model(x, x, x)[0] if kind == "torch" else model(x)).sum().backward()
+        assert all(m.lora_B["default"].grad is not None for m in lora_layers(model).values())
+    unheard = "out_proj" if kind == "torch" else "qkv"
+    with pytest.raises(ValueError, match=f"'{unheard}' is no nn.Linear .*whose weight its parent uses"):
+        add_lora(model, [unheard], "more")
+
+
 # Bad input
 
 
@@ -334,7 +355,7 @@ def test_pictures_pass_through_adapted_keys_and_encoder():
     [
         (lambda m: find_linears(m, ["q_prj"]), "'q_prj' names no linear layer.*did you mean 'q_proj'"),
         (lambda m: find_linears(m, r"decoder\.q"), "names no linear layer"),
-        (lambda m: add_lora(m, ["decoder.norm"]), "'decoder.norm' is no plain nn.Linear"),
+        (lambda m: add_lora(m, ["decoder.norm"]), "'decoder.norm' is no nn.Linear"),
         (lambda m: add_lora(m, []), "no layers given"),
         (lambda m: add_lora(m, find_linears(m, ["q_proj"]), "a.b"), "adapter name: found 'a.b'"),
         (lambda m: add_lora(m, find_linears(m, ["q_proj"]), "values"), "adapter name: found 'values'"),
