@@ -19,7 +19,7 @@ from vlm.image import preprocess
 from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel
 from vlm.training import loop, run, state
-from vlm.training.config import Stage, TrainConfig, read_config
+from vlm.training.config import Composition, Stage, TrainConfig, read_config
 from vlm.training.data import WorldBatches, dense_labels, loader
 from vlm.training.loop import Trainee, interruptible, learning_rate, make_optimizer, train
 
@@ -519,6 +519,32 @@ def test_a_run_writes_a_model_folder_that_answers(chat, tmp_path):
     again = VisionLanguageModel(run.model_config(config))
     run.load_weights(again, folder)
     assert same(again, loaded.model)
+
+
+def test_a_composed_model_is_trained_like_any_other(chat, tmp_path):
+    chat.tokenizer.rust.save(str(tmp_path / "tokenizer.json"))
+    parts = Composition(
+        encoder="timm:resnet10t", connector="perceiver:4", decoder="debug", cross_attention_every=2, gate_init=0.5,
+        tile_size=64, max_tiles=1,
+    )  # fmt: skip
+    stages = (Stage(until=2, mixture={"scenes": 1.0}, caption_share=1.0),)
+    config = config_for(
+        tmp_path / "run", tokenizer=str(tmp_path / "tokenizer.json"), compose=parts, stages=stages, accumulate=1,
+        trainable=("connector", "cross_attention"),
+    )  # fmt: skip
+    torch.manual_seed(config.seed)
+    before = run.new_model(config, tmp_path / "tokenizer.json")[0].state_dict()
+    import vlm
+
+    trained = vlm.load(run.run_training(config), device="cpu", dtype=torch.float32)
+    after = trained.model.state_dict()
+    assert before.keys() == after.keys()
+    moved = {n for n, t in after.items() if t.is_floating_point() and not torch.equal(t, before[n].bfloat16().float())}
+    assert {name.split(".")[0] for name in moved} == {"connector", "decoder"}  # frozen batch norms too
+    assert any(name.startswith("connector.") for name in moved)
+    assert all("cross_attention" in name for name in moved if name.startswith("decoder."))
+    picture = sample(0, seed=0, mixture={"scenes": 1.0}, size=64).image
+    assert trained.answer(picture, "How many?", max_new_tokens=3).completion_tokens >= 1
 
 
 def test_a_tokenizer_of_another_size_is_refused(chat, tmp_path):

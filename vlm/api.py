@@ -16,7 +16,7 @@ from vlm.chat import Chat, Prompt
 from vlm.chat_template import TemplateChat
 from vlm.engine import Engine, Picture, Sampling
 from vlm.image import ImageError, open_image, preprocess
-from vlm.model import VisionLanguageModel
+from vlm.model import VisionLanguageModel, pick_device
 
 SHIPPED = Path(__file__).parent / "weights"
 CAPTION_REQUEST = "Describe the picture."
@@ -65,6 +65,14 @@ class VLM:
         self.generation, self.source = generation or {}, source
         self.engine = Engine(model, stop_ids=chat.stop_ids, pad_id=chat.pad_id)
 
+    @overload
+    def caption(
+        self, image: list, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling
+    ) -> list[Result]: ...
+
+    @overload
+    def caption(self, image: Any, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> Result: ...
+
     def caption(
         self, image: Any, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling
     ) -> Result | list[Result]:
@@ -75,6 +83,21 @@ class VLM:
             max_new_tokens, **sampling: see `vlm.engine.Sampling`.
         """
         return self.answer(image, CAPTION_REQUEST, max_new_tokens=max_new_tokens, batch_size=batch_size, **sampling)
+
+    @overload
+    def answer(
+        self, image: list, question: str | list[str], *, max_new_tokens: int = 48, batch_size: int = 16, **sampling
+    ) -> list[Result]: ...
+
+    @overload
+    def answer(
+        self, image: Any, question: list[str], *, max_new_tokens: int = 48, batch_size: int = 16, **sampling
+    ) -> list[Result]: ...
+
+    @overload
+    def answer(
+        self, image: Any, question: str, *, max_new_tokens: int = 48, batch_size: int = 16, **sampling
+    ) -> Result: ...
 
     def answer(
         self, image: Any, question: str | list[str], *, max_new_tokens: int = 48, batch_size: int = 16, **sampling
@@ -243,11 +266,6 @@ def compose(*, device: str = "auto", **parts) -> VLM:
     return VLM(made.model, made.chat, made.generation, made.source)
 
 
-def pick_device(device: str) -> str:
-    """A GPU where there is one, unless it is said otherwise."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
 def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
@@ -265,11 +283,11 @@ def load(
     """
     from vlm.checkpoints import load_checkpoint
 
-    device = pick_device(device)
+    place = pick_device(device)
     source = name_or_path if isinstance(name_or_path, str) else Path(name_or_path or SHIPPED)
     if name_or_path is None and dtype == "auto":
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    loaded = load_checkpoint(source, device=device, dtype=dtype, device_map=device_map, revision=revision, token=token)
+        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+    loaded = load_checkpoint(source, device=place, dtype=dtype, device_map=device_map, revision=revision, token=token)
     if loaded.chat is None:
         raise ValueError(
             f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"

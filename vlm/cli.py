@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -148,8 +149,10 @@ def eval_world(
 
     loaded = vlm.load(model)
     mixture = parse_weights(world or ["scenes=1"])
-    options = {"n": count, "seed": seed, "mixture": mixture, "batch_size": batch_size, "emoji": emoji}
-    tables = {name: evaluate_world(loaded, split=name, **options) for name in split or SPLITS}
+    evaluate = partial(
+        evaluate_world, loaded, n=count, seed=seed, mixture=mixture, batch_size=batch_size, emoji=emoji
+    )  # fmt: skip
+    tables = {name: evaluate(split=name) for name in split or SPLITS}
     if pack:
         tables["packs"] = {Path(path).stem: evaluate_pack(loaded, path, batch_size=batch_size) for path in pack}
     titles = {**SPLITS, "packs": "yes/no questions about pictures that others drew, zero-shot"}

@@ -64,6 +64,11 @@ class VisionLanguageModel(nn.Module):
         return self.decoder(tokens, image=image, intervals=token_intervals(sees, lengths))
 
 
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" is a GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
 def build_encoder(config: ModelConfig, pretrained: bool | str = False) -> "Encoder":
     """The encoder of a config with random weights, or with those of its library."""
     encoder, image = config.encoder, config.image

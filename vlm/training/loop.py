@@ -19,7 +19,7 @@ from tqdm import tqdm
 from encoders.tiled_vit import TiledViT
 from vlm.chat import IGNORE, Chat
 from vlm.chat_template import TemplateChat
-from vlm.model import VisionLanguageModel, token_intervals
+from vlm.model import VisionLanguageModel, pick_device, token_intervals
 from vlm.training import state
 from vlm.training.config import TrainConfig
 from vlm.training.data import Batch, WorldBatches, loader
@@ -83,9 +83,13 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
-def pick_device(config: TrainConfig) -> torch.device:
-    """A GPU where there is one, unless the config says otherwise."""
-    return torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+def train_mode(model: nn.Module) -> nn.Module:
+    """As `train()`, but what is frozen stays as it is in use: its batch norms keep their statistics."""
+    for module in model.train().modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+    return model
 
 
 def compile_layers(model: VisionLanguageModel) -> None:
@@ -118,13 +122,13 @@ def train(
     Returns:
         The folder of the last checkpoint.
     """
-    device = pick_device(config)
+    device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     group = join(device)
-    trainee = Trainee(model).to(device).train()
+    trainee = train_mode(Trainee(model).to(device))
     optimizer = make_optimizer(trainee, config)
     done = state.checkpoints(folder)
     info: dict[str, Any] = (
@@ -238,4 +242,4 @@ def write_samples(
         answers = [{"question": q.text, "expected": q.answer, "said": str(a)} for q, a in pairs]
         rows.append({"picture": i, "caption": str(vlm.caption(drawn.image)), "answers": answers})
     (folder / f"step-{step:07d}.json").write_text(json.dumps(rows, indent=1))
-    model.train()
+    train_mode(model)

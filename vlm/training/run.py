@@ -17,11 +17,11 @@ from vlm.config import PRESETS, ModelConfig, from_dict, to_dict
 from vlm.data.tokenizer import train_tokenizer
 from vlm.data.worlds import WORLDS, sample
 from vlm.initialise import initialise
-from vlm.model import VisionLanguageModel
+from vlm.model import VisionLanguageModel, pick_device
 from vlm.training.config import TrainConfig
 from vlm.training.data import CAPTION_REQUESTS
 from vlm.training.groups import format_table, freeze, group_layers, group_table
-from vlm.training.loop import pick_device, train
+from vlm.training.loop import train
 from vlm.training.parallel import Group, join
 
 READ_ALOUD = {"text"}  # worlds whose answers are spelled, not known words: they stay out of the tokenizer's merges
@@ -69,7 +69,7 @@ def run_training(config: TrainConfig, *, stop_after: int | None = None) -> Path:
     random.seed(config.seed)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    group = join(pick_device(config))
+    group = join(pick_device(config.device))
     tokenizer = find_tokenizer(config, output / "tokenizer.json", group)
     model, chat = new_model(config, tokenizer)
     if config.init:
