@@ -15,6 +15,7 @@ from vlm.data.worlds.language import ask, pick
 from vlm.data.worlds.refer import Look, Scene
 from vlm.data.worlds.scenes_asker import FAMILIES, HELD_OUT, SHAPES, Asker
 
+_PAIRS = [(color, shape) for color in draw.PAINT for shape in SHAPES]
 SIDE = {"small": (0.15, 0.185), "large": (0.28, 0.34)}  # of the picture's side
 
 
@@ -23,14 +24,16 @@ def _looks(rng: random.Random, n: int, colors: list[str], combos: bool) -> list[
     u = rng.random
     some_colors = rng.sample(colors, min(len(colors), 2 + int(u() * 5)))
     some_shapes = rng.sample(SHAPES, 2 + int(u() * 5))
-    held = [p for p in sorted(HELD_OUT) if p[0] in colors] if combos else []
-    held = held and rng.sample(held, min(len(held), 2))
+    often: list[tuple[str, str]] = []  # a pair or two that come up again and again
+    if combos or u() < 0.3:
+        often = [p for p in _PAIRS if p[0] in colors and (p in HELD_OUT) == combos]
+        often = often and rng.sample(often, min(len(often), 2))
     p_small = 0.5 if n < 5 else 0.7
     looks: list[Look] = []
     while len(looks) < n:
         size = "small" if u() < p_small else "large"
-        if held and (not looks or u() < 0.35):
-            pair = pick(rng, held)
+        if often and (not looks or u() < 0.35):
+            pair = pick(rng, often)
         elif looks and u() < 0.2:
             pair = looks[-1][1:]
         else:

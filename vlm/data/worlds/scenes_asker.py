@@ -75,16 +75,12 @@ class Asker:
     def tallies(self) -> dict[int, list[Look]]:
         """How often -> the descriptions that fit so many things."""
         if self._tallies is None:
-            fits: dict[Look, int] = {} if self.combos else {ANY: self.scene.n}
+            fits: dict[Look, int] = {}
             get = fits.get
             for i in self.asked:
                 z, c, s = self.scene.looks[i]
-                keys = (
-                    (("", c, s), (z, c, s))
-                    if self.combos
-                    else (("", c, s), ("", c, ""), ("", "", s), (z, "", s), (z, c, ""))
-                )
-                for key in keys:
+                pairs = ("", c, s), (z, c, s)
+                for key in pairs if self.combos else (*pairs, ("", c, ""), ("", "", s), (z, "", s), (z, c, "")):
                     fits[key] = get(key, 0) + 1
             self._tallies = {}
             for look, k in fits.items():
@@ -98,10 +94,15 @@ class Asker:
         return look and self.say("exist", "exist", "yes" if yes else "no", look)
 
     def count(self) -> Question | None:
+        if not self.combos and self.rng.random() < 0.12:
+            return self.say("count", "count", str(self.scene.n), ANY)
         tallies = self.tallies()
         counts = [0, *tallies]
         k = self.rng.choices(counts, [_COUNT_WEIGHT[c] for c in counts])[0]
-        look = pick(self.rng, tallies[k]) if k else self.absent(pick(self.rng, _EXIST_PATTERNS))
+        looks = tallies.get(k, [])
+        if self.rng.random() < 0.5:  # a color and a shape together reach high counts least often
+            looks = [look for look in looks if look[1] and look[2]] or looks
+        look = pick(self.rng, looks) if k else self.absent(pick(self.rng, _EXIST_PATTERNS))
         return look and self.say("count", "count", str(k), look)
 
     def attribute(self) -> Question | None:
