@@ -1,8 +1,8 @@
 """Connectors: image features (B, I, L, N, C) -> image states (B, S, D) that text attends to.
 
-The contract: `connector(features, n_tiles) -> (states, lengths)`, where n_tiles (B, I) says how many tiles of a picture
-are real (0: no picture in this slot), states hold the kept tokens of a row one picture after another with zeros at the
-end, and lengths (B, I) count the image tokens of each picture.
+The contract: `connector(features, grid) -> (states, lengths)`, where grid (B, I, 2) holds the rows and columns of tiles
+of each picture, whose tiles stand row by row ((0, 0): no picture in this slot), states hold the kept tokens of a row of
+the batch one picture after another with zeros at the end, and lengths (B, I) count the image tokens of each picture.
 """
 
 from difflib import get_close_matches
@@ -33,7 +33,7 @@ def create_connector(
         spec: "linear", "mlp", "perceiver" or "qformer"; "perceiver:64" says how many tokens stand for a picture.
         in_dim, dim: of the encoder's features and of the image states.
         max_tiles: tiles per picture at most.
-        positions: learn embeddings of tile and picture numbers, for an encoder that sees every tile alone.
+        positions: learn embeddings of a tile's place and a picture's number, for an encoder that sees every tile alone.
         max_images: pictures of a row with a number of their own; later ones share the last.
         options: those of the class.
     """

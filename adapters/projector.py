@@ -31,11 +31,11 @@ class Linear(nn.Module):
         self.proj = nn.Linear(in_dim, dim)
         self.positions = positions
 
-    def forward(self, features: Tensor, n_tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, I, L, N, C) -> image states (B, S, D) of the real tiles and their lengths (B, I)."""
+    def forward(self, features: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, I, L, N, C), grid (B, I, 2) -> image states (B, S, D) of the real tiles, lengths (B, I)."""
         if self.positions is not None:
-            features = self.positions(features, n_tiles)
-        return pack_tiles(features, n_tiles, self.proj)
+            features = self.positions(features, grid)
+        return pack_tiles(features, grid.prod(-1), self.proj)
 
 
 class MLP(nn.Module):
@@ -51,8 +51,8 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden_dim or dim, dim)
         self.positions = positions
 
-    def forward(self, features: Tensor, n_tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, I, L, N, C) -> image states (B, S, D) of the real tiles and their lengths (B, I)."""
+    def forward(self, features: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, I, L, N, C), grid (B, I, 2) -> image states (B, S, D) of the real tiles, lengths (B, I)."""
         if self.positions is not None:
-            features = self.positions(features, n_tiles)
-        return pack_tiles(features, n_tiles, lambda x: self.fc2(F.gelu(self.fc1(x))))
+            features = self.positions(features, grid)
+        return pack_tiles(features, grid.prod(-1), lambda x: self.fc2(F.gelu(self.fc1(x))))

@@ -67,10 +67,11 @@ class QFormer(nn.Module):
         self.proj = nn.Linear(width, dim)
         self.positions = positions
 
-    def forward(self, features: Tensor, n_tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, I, L, N, C) -> image states (B, S, D), M per real picture, and lengths (B, I)."""
+    def forward(self, features: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, I, L, N, C), grid (B, I, 2) -> image states (B, S, D), M per real picture, lengths (B, I)."""
         if self.positions is not None:
-            features = self.positions(features, n_tiles)
+            features = self.positions(features, grid)
+        n_tiles = grid.prod(-1)  # (B, I)
         tokens, mask = picture_tokens(features, n_tiles)  # (P, T, C)
         tokens = self.features_norm(tokens)
         x = self.query_embedding.expand(len(tokens), -1, -1)  # (P, M, W)

@@ -36,7 +36,10 @@ from benchmarks.memory import GRIDS, load_ours, pad_picture, picture
 from vlm.checkpoints.hub_config import to_hub_config
 from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, DecoderConfig, EncoderConfig, ModelConfig
-from vlm.engine.cache import KVCache
+from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.pages import PagePool, pages_for
+from vlm.engine.pictures import Encoded
+from vlm.engine.weights import DecoderWeights
 from vlm.image import ImageConfig
 from vlm.model import VisionLanguageModel
 
@@ -124,7 +127,7 @@ class Pair:
         grid_id = model.encoder.grids.index(GRIDS[n_tiles]) + 1
         inputs = pad_picture(tiles, grid_id, self.config.image.max_tiles)
         return Stage(
-            ours=lambda: model.connector(model.encoder(tiles, grid), grid.prod(-1))[0],
+            ours=lambda: model.connector(model.encoder(tiles, grid), grid)[0],
             theirs=lambda: tower.multi_modal_projector(tower.vision_model(**inputs).last_hidden_state),
             compare=(lambda a, b: (a, b[0, :, :n_tiles].flatten(1, 2))) if model is self.ours else None,
         )
@@ -133,20 +136,19 @@ class Pair:
         """Image states -> logits of the prompt's last token, and the bytes that each keeps of the picture."""
         stage, kept = self.encode(n_tiles), {}
         states, their_states = stage.ours(), stage.theirs()[0, 0]  # (1, S, D), (L, N, D)
-        intervals = torch.tensor([[[0, states.shape[1]]]], device=self.device).expand(1, PROMPT, 2)
-        positions = torch.arange(PROMPT, device=self.device)[None]
+        device, pages = torch.device(self.device), []
+        pool = PagePool(self.config.decoder, 1 + pages_for(PROMPT), self.dtype)
+        pool.grow(pages, PROMPT)
+        weights = DecoderWeights(self.ours.decoder, pack=False)  # as theirs are: the engine's own gains are elsewhere
         mask = (torch.arange(self.config.image.max_tiles, device=self.device) < n_tiles).long()
         blocks = self.theirs.config.text_config.cross_attention_layers
 
         def ours() -> Tensor:
-            decoder = self.ours.decoder
-            image = decoder.image_keys_values(states)
-            cache = KVCache(self.config.decoder, 1, PROMPT, torch.device(self.device), self.dtype)
-            hidden = decoder.hidden_states(
-                self.tokens, image=image, intervals=intervals, positions=positions, cache=cache
-            )
+            image = self.ours.decoder.image_keys_values(states)
             kept["ours"] = sum(t.nbytes for kv in image.values() for t in kv)
-            return decoder.logits(hidden[:, -1])
+            seen = [(PROMPT, (Encoded(image, [0, states.shape[1]]), 0, states.shape[1]))]
+            plan, _ = lay_out([Piece(self.tokens[0].tolist(), 0, pages, seen)], device)
+            return forward(weights, pool, plan)
 
         def theirs() -> Tensor:
             out = self.theirs(

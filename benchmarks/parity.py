@@ -21,7 +21,10 @@ from vlm.chat import Chat, Prompt, picture_visibility
 from vlm.checkpoints import Checkpoint, load_checkpoint
 from vlm.config import PRESETS
 from vlm.engine import Engine, Sampling
-from vlm.engine.cache import KVCache
+from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.pages import PagePool, pages_for
+from vlm.engine.pictures import Encoded
+from vlm.engine.weights import DecoderWeights
 from vlm.image import choose_canvas, collate_images, fit_size, open_image, preprocess
 from vlm.model import token_intervals
 from vlm.rope import inverse_frequencies, rotary
@@ -100,7 +103,7 @@ def vision(golden: Golden, checkpoint: Checkpoint, name: str) -> tuple[float, fl
     expected = golden.file(golden.index["vision"]["file"])
     tiles, grid = collate_images([[golden.pictures[name]]])
     features = checkpoint.model.encoder(tiles, grid)
-    states, _ = checkpoint.model.connector(features, grid.prod(-1))
+    states, _ = checkpoint.model.connector(features, grid)
     n = tiles.shape[2]
     encoder = largest(features[0, 0], expected[f"{name}.encoder"][:n])
     return max(encoder, largest(states[0], expected[f"{name}.projected"][:n].flatten(0, 1))), VISION
@@ -181,30 +184,49 @@ def greedy(
     checkpoint: Checkpoint, tokens: list[int], pictures: list, ranges: list, n_new: int, cached: bool
 ) -> Iterator[tuple[int, Tensor]]:
     """The plain loop: the likeliest token and the logits it was chosen from, n_new times."""
-    model, decoder, tokens = checkpoint.model, checkpoint.config.decoder, list(tokens)
+    model, tokens = checkpoint.model, list(tokens)
     image = lengths = None
     if pictures:
         image, lengths = model.encode_images(*collate_images([pictures]))
-    cache = KVCache(decoder, 1, len(tokens) + n_new, torch.device("cpu"), torch.float32) if cached else None
-    done = 0
+    read = paged(checkpoint, image, lengths, ranges, len(tokens) + n_new) if cached else None
     for _ in range(n_new):
-        places = torch.arange(done, len(tokens))[None]
-        seen = torch.tensor([[sees(ranges, p) for p in range(done, len(tokens))]])
-        hidden = model.decoder.hidden_states(
-            torch.tensor([tokens[done:]]), image=image, positions=places, cache=cache,
-            intervals=None if image is None else token_intervals(seen, lengths),
-        )  # fmt: skip
-        last = model.decoder.logits(hidden[0, -1])
-        done = len(tokens) if cached else 0
+        if read:
+            last = read(tokens)
+        else:
+            seen = torch.tensor([[sees(ranges, p) for p in range(len(tokens))]])
+            intervals = None if image is None else token_intervals(seen, lengths)
+            hidden = model.decoder.hidden_states(torch.tensor([tokens]), image=image, intervals=intervals)
+            last = model.decoder.logits(hidden[0, -1])
         tokens.append(int(last.argmax()))
         yield tokens[-1], last
+
+
+def paged(checkpoint: Checkpoint, image: dict, lengths: Tensor, ranges: list, n: int) -> Callable[[list[int]], Tensor]:
+    """Logits of the last token by the engine's pass over its pages, from the tokens that it has not yet read."""
+    config, pages, done = checkpoint.config.decoder, [], 0
+    pool = PagePool(config, 1 + pages_for(n), torch.float32)
+    pool.grow(pages, n)
+    weights = DecoderWeights(checkpoint.model.decoder, fuse=False)
+    encoded = None if image is None else Encoded(image, [0, *lengths[0].cumsum(0).tolist()])
+
+    def read(tokens: list[int]) -> Tensor:
+        nonlocal done
+        seen = []
+        for place in range(done, len(tokens)):
+            a, b = sees(ranges, place)
+            seen.append((1, (encoded, encoded.ends[a], encoded.ends[b]) if encoded and b > a else None))
+        piece = Piece(tokens[done:], done, pages, seen)
+        done = len(tokens)
+        return forward(weights, pool, lay_out([piece], torch.device("cpu"))[0])[0]
+
+    return read
 
 
 def engine(golden: Golden, checkpoint: Checkpoint, case: dict) -> tuple[float, float]:
     """The engine's own loop over the whole batch; counts tokens that differ."""
     prompt = golden.prompts[case["prompt"]]
     prompts, pictures = zip(*rows(golden, prompt, golden.file(prompt["file"])), strict=True)
-    runner = Engine(checkpoint.model, stop_ids=frozenset(), pad_id=0)
+    runner = Engine(checkpoint.model, stop_ids=frozenset())
     out = runner.generate(list(prompts), list(pictures), Sampling(max_new_tokens=case["new_tokens"], temperature=0.0))
     found = [[step.token for step in row] for row in out]
     return sum(a != b for f, e in zip(found, case["tokens"], strict=True) for a, b in zip(f, e, strict=True)), EXACT

@@ -14,7 +14,10 @@ SPECS = {  # spec -> tokens per picture, None where every tile keeps its own
     "qformer:5": 5,
 }
 IN_DIM, DIM, N_TOKENS, MAX_TILES = 20, 24, 6, 3
-N_TILES = torch.tensor([[2, 0, 3], [0, 1, 0], [0, 0, 0], [3, 3, 3]])
+GRID = torch.tensor(
+    [[(1, 2), (0, 0), (3, 1)], [(0, 0), (1, 1), (0, 0)], [(0, 0)] * 3, [(1, 3), (3, 1), (1, 3)]]
+)  # rows and columns of tiles
+N_TILES = GRID.prod(-1)
 parametrised = pytest.mark.parametrize("spec", SPECS)
 
 
@@ -30,8 +33,8 @@ def make(spec: str, positions: bool = False, **options) -> nn.Module:
     return connector
 
 
-def random_features(n_tiles: torch.Tensor, slots: int = MAX_TILES) -> torch.Tensor:
-    return torch.randn(*n_tiles.shape, slots, N_TOKENS, IN_DIM)
+def random_features(grid: torch.Tensor, slots: int = MAX_TILES) -> torch.Tensor:
+    return torch.randn(*grid.shape[:2], slots, N_TOKENS, IN_DIM)
 
 
 def expected_lengths(spec: str, n_tiles: torch.Tensor) -> torch.Tensor:
@@ -42,7 +45,7 @@ def expected_lengths(spec: str, n_tiles: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("positions", [False, True])
 @torch.no_grad()
 def test_shapes_lengths_and_zeros_at_the_end(spec, positions):
-    states, lengths = make(spec, positions)(random_features(N_TILES), N_TILES)
+    states, lengths = make(spec, positions)(random_features(GRID), GRID)
     assert torch.equal(lengths, expected_lengths(spec, N_TILES))
     total = lengths.sum(1)
     assert states.shape == (4, int(total.max()), DIM)
@@ -54,15 +57,15 @@ def test_shapes_lengths_and_zeros_at_the_end(spec, positions):
 @pytest.mark.parametrize("positions", [False, True])
 @torch.no_grad()
 def test_a_batch_is_its_rows_and_a_row_is_its_pictures(spec, positions):
-    connector, features = make(spec, positions), random_features(N_TILES)
-    states, lengths = connector(features, N_TILES)
+    connector, features = make(spec, positions), random_features(GRID)
+    states, lengths = connector(features, GRID)
     for b, counts in enumerate(N_TILES.tolist()):
         real = [i for i, n in enumerate(counts) if n]  # neither empty slots nor padded tiles alone
         tight = max(counts)
-        alone, _ = connector(features[b : b + 1, real, :tight], N_TILES[b : b + 1, real])
+        alone, _ = connector(features[b : b + 1, real, :tight], GRID[b : b + 1, real])
         torch.testing.assert_close(states[b, : lengths[b].sum()], alone[0], atol=1e-5, rtol=1e-4)
         if not positions:
-            one_by_one = [connector(features[b : b + 1, [i]], N_TILES[b : b + 1, [i]])[0][0] for i in real]
+            one_by_one = [connector(features[b : b + 1, [i]], GRID[b : b + 1, [i]])[0][0] for i in real]
             wanted = torch.cat([*one_by_one, torch.zeros(states.shape[1] - lengths[b].sum(), DIM)])
             torch.testing.assert_close(states[b], wanted, atol=1e-5, rtol=1e-4)
 
@@ -72,13 +75,13 @@ def test_a_batch_is_its_rows_and_a_row_is_its_pictures(spec, positions):
 @pytest.mark.parametrize("positions", [False, True])
 def test_padded_tiles_change_neither_states_nor_gradients(spec, garbage, positions):
     connector = make(spec, positions)
-    clean = random_features(N_TILES)
+    clean = random_features(GRID)
     dirty = clean.clone()
     dirty[torch.arange(MAX_TILES) >= N_TILES[..., None]] = garbage
     results = []
     for features in (clean, dirty):
         connector.zero_grad()
-        states = connector(features, N_TILES)[0]
+        states = connector(features, GRID)[0]
         states.square().sum().backward()
         results.append([states.detach(), *(p.grad.clone() for p in connector.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -87,8 +90,8 @@ def test_padded_tiles_change_neither_states_nor_gradients(spec, garbage, positio
 @parametrised
 def test_gradients_reach_every_parameter_and_the_features(spec):
     connector = make(spec, positions=True, max_images=3)
-    features = random_features(N_TILES).requires_grad_()
-    states, _ = connector(features, N_TILES)
+    features = random_features(GRID).requires_grad_()
+    states, _ = connector(features, GRID)
     (states * torch.randn_like(states)).sum().backward()
     for name, p in connector.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), name
@@ -99,9 +102,9 @@ def test_gradients_reach_every_parameter_and_the_features(spec):
 @parametrised
 @pytest.mark.parametrize("shape", [(2, 2, 3), (2, 0, 3), (2, 2, 0), (0, 2, 3), (2, 0, 0)])
 def test_no_picture_at_all_is_no_token_and_a_zero_gradient(spec, shape):
-    connector, n_tiles = make(spec, positions=True), torch.zeros(shape[:2], dtype=torch.long)
-    states, lengths = connector(random_features(n_tiles, shape[2]), n_tiles)
-    assert states.shape == (shape[0], 0, DIM) and torch.equal(lengths, n_tiles)
+    connector, grid = make(spec, positions=True), torch.zeros(*shape[:2], 2, dtype=torch.long)
+    states, lengths = connector(random_features(grid, shape[2]), grid)
+    assert states.shape == (shape[0], 0, DIM) and lengths.shape == shape[:2] and not lengths.any()
     states.sum().backward()  # data-parallel processes wait for every gradient
     assert all(p.grad is not None and not p.grad.any() for p in connector.parameters())
 
@@ -109,9 +112,9 @@ def test_no_picture_at_all_is_no_token_and_a_zero_gradient(spec, shape):
 @parametrised
 @torch.no_grad()
 def test_half_precision(spec):
-    connector, features = make(spec, positions=True), random_features(N_TILES)
-    wanted, _ = connector(features, N_TILES)
-    states, _ = connector.bfloat16()(features.bfloat16(), N_TILES)
+    connector, features = make(spec, positions=True), random_features(GRID)
+    wanted, _ = connector(features, GRID)
+    states, _ = connector.bfloat16()(features.bfloat16(), GRID)
     assert states.dtype == torch.bfloat16
     torch.testing.assert_close(states.float(), wanted, atol=0.1, rtol=0.1)
 
@@ -124,20 +127,21 @@ def test_half_precision(spec):
 def test_positions_start_as_nothing_and_exist_only_on_demand(spec):
     plain = create_connector(spec, IN_DIM, DIM, max_tiles=MAX_TILES)
     placed = create_connector(spec, IN_DIM, DIM, max_tiles=MAX_TILES, positions=True, max_images=5)
-    extra = {"positions.tile_embedding": (MAX_TILES, IN_DIM), "positions.picture_embedding": (5, IN_DIM)}
+    places = {f"positions.{axis}_embedding": (MAX_TILES, IN_DIM) for axis in ("row", "column")}
+    extra = {**places, "positions.picture_embedding": (5, IN_DIM)}
     shapes = {name: tuple(p.shape) for name, p in plain.state_dict().items()}
     assert {name: tuple(p.shape) for name, p in placed.state_dict().items()} == shapes | extra
     placed.load_state_dict(plain.state_dict(), strict=False)
-    features = random_features(N_TILES)
-    assert torch.equal(placed(features, N_TILES)[0], plain(features, N_TILES)[0])
+    features = random_features(GRID)
+    assert torch.equal(placed(features, GRID)[0], plain(features, GRID)[0])
 
 
 @parametrised
 @torch.no_grad()
 def test_positions_tell_tiles_and_pictures_apart(spec):
     connector = make(spec, positions=True)
-    same = random_features(N_TILES)[:1, :1, :1].expand(1, 2, 2, -1, -1)  # one tile four times
-    states, lengths = connector(same, torch.tensor([[2, 2]]))
+    same = random_features(GRID)[:1, :1, :1].expand(1, 2, 2, -1, -1)  # one tile four times
+    states, lengths = connector(same, torch.tensor([[(1, 2), (1, 2)]]))
     first, second = states[0].split(lengths[0].tolist())
     assert (first - second).abs().max() > 1e-3
     if SPECS[spec] is None:
@@ -147,24 +151,46 @@ def test_positions_tell_tiles_and_pictures_apart(spec):
 @pytest.mark.parametrize("spec", [s for s, n in SPECS.items() if n])
 @torch.no_grad()
 def test_the_order_of_tiles_matters_with_positions_only(spec):
-    features, n_tiles = random_features(torch.zeros(1, 1)), torch.tensor([[3]])
+    features, grid = random_features(torch.zeros(1, 1)), torch.tensor([[(3, 1)]])
     for positions in (False, True):
         connector = make(spec, positions)
-        change = connector(features, n_tiles)[0] - connector(features.flip(2), n_tiles)[0]
+        change = connector(features, grid)[0] - connector(features.flip(2), grid)[0]
         assert (change.abs().max() > 1e-3) == positions
+
+
+@parametrised
+@torch.no_grad()
+def test_wide_and_high_pictures_differ_with_positions_only(spec):
+    features = random_features(torch.zeros(1, 1), slots=2)
+    for positions in (False, True):
+        connector = make(spec, positions)
+        wide, high = (connector(features, torch.tensor([[grid]]))[0] for grid in ((1, 2), (2, 1)))
+        assert ((wide - high).abs().max() > 1e-3) == positions
+
+
+@torch.no_grad()
+def test_all_tiles_of_a_square_are_told_apart_row_by_row():
+    connector = create_connector("linear", IN_DIM, DIM, max_tiles=4, positions=True)
+    rows, columns = connector.positions.row_embedding.normal_(), connector.positions.column_embedding.normal_()
+    tile = random_features(torch.zeros(1, 1), slots=1)
+    states, _ = connector(tile.expand(1, 1, 4, -1, -1), torch.tensor([[(2, 2)]]))
+    places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    wanted = torch.stack([tile[0, 0, 0] + rows[row] + columns[column] for row, column in places])
+    torch.testing.assert_close(states[0].unflatten(0, (4, -1)), connector.proj(wanted), atol=1e-5, rtol=1e-4)
+    assert torch.pdist(wanted.flatten(1)).min() > 1
 
 
 @pytest.mark.parametrize("spec", [s for s, n in SPECS.items() if n])
 @torch.no_grad()
 def test_without_positions_tokens_are_a_set(spec):
-    connector, features, n_tiles = make(spec), random_features(torch.zeros(1, 1)), torch.tensor([[2]])
-    wanted, _ = connector(features, n_tiles)
+    connector, features, grid = make(spec), random_features(torch.zeros(1, 1)), torch.tensor([[(1, 2)]])
+    wanted, _ = connector(features, grid)
     shuffled = features.clone()
     shuffled[:, :, :2] = (
         features[:, :, :2].flatten(2, 3)[:, :, torch.randperm(2 * N_TOKENS)].view_as(shuffled[:, :, :2])
     )
-    torch.testing.assert_close(connector(shuffled, n_tiles)[0], wanted, atol=1e-5, rtol=1e-4)
-    assert (connector(features + 1e-1 * torch.randn_like(features), n_tiles)[0] - wanted).abs().max() > 1e-4
+    torch.testing.assert_close(connector(shuffled, grid)[0], wanted, atol=1e-5, rtol=1e-4)
+    assert (connector(features + 1e-1 * torch.randn_like(features), grid)[0] - wanted).abs().max() > 1e-4
 
 
 @parametrised
@@ -172,7 +198,7 @@ def test_without_positions_tokens_are_a_set(spec):
 def test_pictures_past_the_last_number_share_its_embedding(spec):
     connector = make(spec, positions=True, max_images=2)
     features = random_features(torch.zeros(1, 1), slots=1).expand(1, 4, -1, -1, -1)
-    states, lengths = connector(features, torch.ones(1, 4, dtype=torch.long))
+    states, lengths = connector(features, torch.ones(1, 4, 2, dtype=torch.long))
     first, second, third, fourth = states[0].split(lengths[0].tolist())
     assert (first - second).abs().max() > 1e-3
     for later in (third, fourth):
@@ -181,8 +207,8 @@ def test_pictures_past_the_last_number_share_its_embedding(spec):
 
 def test_more_tiles_than_positions_are_an_error():
     with pytest.raises(ValueError, match="found pictures of 4 tiles, expected at most the connector's max_tiles=3"):
-        make("linear", positions=True)(random_features(N_TILES, slots=4), N_TILES)
-    make("linear")(random_features(N_TILES, slots=4), N_TILES)
+        make("linear", positions=True)(random_features(GRID, slots=4), GRID)
+    make("linear")(random_features(GRID, slots=4), GRID)
 
 
 # Single connectors.
@@ -190,16 +216,16 @@ def test_more_tiles_than_positions_are_an_error():
 
 @torch.no_grad()
 def test_the_projectors_are_their_formulas():
-    features = random_features(N_TILES)
+    features = random_features(GRID)
     packed, lengths = pack_tiles(features, N_TILES)
     kept = packed.any(-1, keepdim=True)
     assert kept.sum() == lengths.sum()
     linear, mlp = make("linear"), make("mlp", hidden_dim=40)
     by_hand = packed @ linear.proj.weight.T + linear.proj.bias
-    torch.testing.assert_close(linear(features, N_TILES)[0], by_hand * kept, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(linear(features, GRID)[0], by_hand * kept, atol=1e-5, rtol=1e-4)
     by_hand = mlp.fc2(nn.functional.gelu(mlp.fc1(packed)))
     assert mlp.fc1.out_features == 40
-    torch.testing.assert_close(mlp(features, N_TILES)[0], by_hand * kept, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mlp(features, GRID)[0], by_hand * kept, atol=1e-5, rtol=1e-4)
 
 
 def test_the_linear_connector_keeps_its_names():
@@ -241,14 +267,14 @@ def test_sizes_are_options(spec):
     connector = make(spec, width=32, head_dim=4, n_heads=3, hidden_dim=48)
     layer = connector.layers[0]
     assert layer.attn.q_proj.weight.shape == (12, 32) and layer.ffn.up_proj.weight.shape == (48, 32)
-    assert connector(random_features(N_TILES), N_TILES)[0].isfinite().all()
+    assert connector(random_features(GRID), GRID)[0].isfinite().all()
 
 
 @pytest.mark.parametrize(("name", "n_latents"), [("perceiver", 64), ("qformer", 32)])
 def test_a_name_alone_has_the_number_of_its_paper(name, n_latents):
-    n_tiles = torch.tensor([[1]])
+    grid = torch.tensor([[(1, 1)]])
     for connector in (CONNECTORS[name](IN_DIM, DIM), create_connector(name, IN_DIM, DIM, max_tiles=1)):
-        assert connector(random_features(n_tiles, 1), n_tiles)[1].tolist() == [[n_latents]]
+        assert connector(random_features(grid, 1), grid)[1].tolist() == [[n_latents]]
 
 
 @pytest.mark.parametrize(

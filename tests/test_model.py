@@ -186,10 +186,10 @@ def test_image_tokens_stand_picture_by_picture_tile_by_tile():
     for name, p in connector.named_parameters():
         p.copy_(torch.eye(6) if "weight" in name else torch.zeros(6))
     features = random_tiles(2, 2, 3, 5, 6)
-    n_tiles = torch.tensor([[2, 3], [0, 1]])
-    states, lengths = connector(features, n_tiles)
+    grid = torch.tensor([[(1, 2), (3, 1)], [(0, 0), (1, 1)]])
+    states, lengths = connector(features, grid)
     assert lengths.tolist() == [[10, 15], [0, 5]]
-    for b, counts in enumerate(n_tiles.tolist()):
+    for b, counts in enumerate(grid.prod(-1).tolist()):
         wanted = torch.cat([features[b, i, :n].reshape(-1, 6) for i, n in enumerate(counts)])
         torch.testing.assert_close(states[b, : len(wanted)], wanted)
 

@@ -50,7 +50,7 @@ class VisionLanguageModel(nn.Module):
         Returns:
             {layer: KeyValue of (B, Hkv, S, Dh)} and lengths (B, I).
         """
-        states, lengths = self.connector(self.encoder(tiles, grid), grid.prod(-1))
+        states, lengths = self.connector(self.encoder(tiles, grid), grid)
         return self.decoder.image_keys_values(states), lengths.to(grid.device)
 
     def forward(

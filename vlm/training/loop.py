@@ -43,7 +43,7 @@ class Trainee(nn.Module):
         parts = {"dense": self.dense(features, n_tiles, batch.dense)}
         loss = config.dense_weight * parts["dense"]
         if batch.text is not None:
-            states, lengths = self.model.connector(features, batch.grid.prod(-1))
+            states, lengths = self.model.connector(features, batch.grid)
             image = self.model.decoder.image_keys_values(states)
             parts |= self._text_losses(batch.text, image, lengths)
             loss = loss + parts["answer"] + config.caption_weight * parts.get("caption", 0.0)
@@ -230,7 +230,7 @@ def write_samples(
 
     folder.mkdir(exist_ok=True)
     model.eval()
-    vlm, rows = VLM(model, chat), []
+    vlm, rows = VLM(model, chat, fuse=False), []
     for i in range(8):
         drawn = sample(
             i, seed=config.seed, mixture=config.stage(step - 1).mixture, size=model.config.image.tile_size, split="val",
