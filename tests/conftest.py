@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vlm.chat import Chat, Tokenizer
-from vlm.config import PRESETS
+from vlm.checkpoints import Checkpoint, save_checkpoint
+from vlm.config import PRESETS, ModelConfig
 from vlm.data.tokenizer import train_tokenizer
 from vlm.model import VisionLanguageModel
 
@@ -52,3 +53,22 @@ def tiny_model(config=None) -> VisionLanguageModel:
 @pytest.fixture(scope="session")
 def model() -> VisionLanguageModel:
     return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory, chat):
+    """A folder with a tiny Llama of text."""
+    text = dataclasses.replace(tiny_config().decoder, cross_attention_layers=(), n_extra_tokens=8)
+    model = VisionLanguageModel(ModelConfig(encoder=None, decoder=text)).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.2)
+    return save_checkpoint(Checkpoint(config=model.config, model=model, chat=chat), tmp_path_factory.mktemp("l") / "m")
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory):
+    """Small towers, known to open_clip while the tests run."""
+    from tests.registry import register_towers  # imports both libraries, which takes seconds
+
+    register_towers(tmp_path_factory.mktemp("open_clip"))

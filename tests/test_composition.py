@@ -1,17 +1,15 @@
 """A composed model is the Llama that it was made of, until it is trained."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
 
 import vlm
 from vlm.chat import IMAGE, ChatError
 from vlm.chat_template import PLAIN, TemplateChat
-from vlm.checkpoints import Checkpoint, CheckpointError, save_checkpoint
+from vlm.checkpoints import CheckpointError, save_checkpoint
 from vlm.composition import compose, with_image_token
 from vlm.config import BackboneConfig, ModelConfig, from_dict, to_dict
 from vlm.model import VisionLanguageModel
@@ -19,17 +17,6 @@ from vlm.model import VisionLanguageModel
 ENCODERS = ("tiled", "timm:vit_tiny_patch16_224", "timm:resnet10t", "open_clip:ViT-B-32")
 SIZES = {"tiled": 28, "open_clip:ViT-B-32": 224}  # pixels; 64 elsewhere
 CONNECTORS = ("linear", "mlp", "perceiver:4", "qformer:4")
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory, chat):
-    """A folder with a tiny Llama of text."""
-    text = replace(tiny_config().decoder, cross_attention_layers=(), n_extra_tokens=8)
-    model = VisionLanguageModel(ModelConfig(encoder=None, decoder=text)).eval()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.2)
-    return save_checkpoint(Checkpoint(config=model.config, model=model, chat=chat), tmp_path_factory.mktemp("l") / "m")
 
 
 def make(encoder, connector, llama, **options):
