@@ -114,7 +114,7 @@ def test_the_end_of_turn_is_counted_and_not_said(m, monkeypatch):
     eot, red = m.chat_format.tokenizer.id("<|eot_id|>"), m.chat_format.tokenizer.encode("red")
     said = [*red, eot]
     steps = [Step(0, t, "stop" if t == eot else None, -0.5) for t in said]
-    monkeypatch.setattr(m.engine, "generate", lambda *_: [steps])
+    monkeypatch.setattr(m.engine, "run", lambda asked, rows: ((i, steps) for i, _ in enumerate(asked)))
     result = m.caption(picture(0))
     assert (result, result.finish_reason) == ("red", "stop")
     assert (result.completion_tokens, result.logprob) == (len(said), -0.5)
@@ -134,7 +134,7 @@ def test_a_stream_strips_and_waits_for_whole_characters(m, monkeypatch):
     ids = m.chat_format.tokenizer.encode("  a \N{SNOWMAN} b \n")
     eot = m.chat_format.tokenizer.id("<|eot_id|>")
     steps = [Step(0, t, None, -0.5) for t in ids] + [Step(0, eot, "stop", -0.5)]
-    monkeypatch.setattr(m.engine, "steps", lambda *_: (s for s in steps))
+    monkeypatch.setattr(m.engine, "follow", lambda _: (s for s in steps))
     pieces = list(m.chat([user("a")], stream=True))
     assert "".join(pieces) == "a \N{SNOWMAN} b"
     assert not any("\ufffd" in p for p in pieces) and len(pieces) > 1

@@ -8,7 +8,6 @@ from conftest import tiny_config, tiny_model
 from PIL import Image
 
 from vlm.engine import Engine, Sampling
-from vlm.engine.cache import KVCache
 from vlm.engine.sampling import choose
 from vlm.image import collate_images, preprocess
 from vlm.model import token_intervals
@@ -36,7 +35,7 @@ def rows(model, chat):
 
 
 def engine_for(model, chat, stop=True):
-    return Engine(model, stop_ids=chat.stop_ids if stop else frozenset(), pad_id=chat.pad_id)
+    return Engine(model, stop_ids=chat.stop_ids if stop else frozenset())
 
 
 def tokens_of(rows):
@@ -83,7 +82,7 @@ def test_rows_leave_the_batch_one_by_one(model, chat, rows):
     prompts, pictures = rows
     free = tokens_of(engine_for(model, chat, stop=False).generate(prompts, pictures, Sampling(max_new_tokens=8)))
     stop = frozenset({free[0][2], free[3][4]})
-    out = Engine(model, stop_ids=stop, pad_id=chat.pad_id).generate(prompts, pictures, Sampling(max_new_tokens=8))
+    out = Engine(model, stop_ids=stop).generate(prompts, pictures, Sampling(max_new_tokens=8))
     for steps, wanted in zip(tokens_of(out), free, strict=True):
         cut = next((i + 1 for i, t in enumerate(wanted) if t in stop), len(wanted))
         assert steps == wanted[:cut]
@@ -101,9 +100,9 @@ def test_text_before_a_picture_does_not_change_with_it(model, chat):
 
 def test_a_row_without_a_picture_is_the_text_model(model, chat, rows):
     prompts, pictures = rows
-    engine = engine_for(model, chat)
-    *_, logits = engine.prefill(prompts, pictures, slots=64)
-    torch.testing.assert_close(logits[1], full_logits(model, prompts[1], [])[0, -1], atol=2e-5, rtol=0)
+    first = engine_for(model, chat).generate(prompts, pictures, Sampling(max_new_tokens=1))[1][0]
+    wanted = full_logits(model, prompts[1], [])[0, -1].log_softmax(-1)
+    assert first.token == int(wanted.argmax()) and first.logprob == pytest.approx(float(wanted.max()), abs=2e-5)
 
 
 def test_closed_gates_are_the_text_model_bit_for_bit(chat):
@@ -133,18 +132,28 @@ def test_intervals_count_the_tokens_of_real_tiles():
     assert token_intervals(sees, torch.tensor([[5, 10, 20]])).tolist() == [[[0, 0], [0, 5], [5, 35]]]
 
 
-def test_a_closed_stream_frees_its_cache(model, chat, rows):
-    def caches():
-        gc.collect()
-        return sum(isinstance(o, KVCache) for o in gc.get_objects())
+def held(engine):
+    """Pages and pictures that sequences hold."""
+    scheduler = engine.scheduler
+    return scheduler.pool.n_used, scheduler.cache.n_used, len(scheduler.cache.joined), scheduler.busy
 
-    before = caches()
-    steps = engine_for(model, chat, stop=False).steps(*rows, Sampling(max_new_tokens=20))
+
+NOTHING = (0, 0, 0, False)
+
+
+def test_a_closed_stream_frees_all_it_holds(model, chat, rows):
+    engine = engine_for(model, chat, stop=False)
+    steps = engine.steps(*rows, Sampling(max_new_tokens=20))
     next(steps)
-    assert caches() == before + 1
+    assert held(engine)[:3] == (sum(-(-len(p.tokens) // 16) for p in rows[0]), 4, 1)
     steps.close()
-    del steps
-    assert caches() == before
+    assert held(engine) == NOTHING
+    forgotten = engine.follow(engine.submit(rows[0][0], rows[1][0], Sampling(max_new_tokens=20)))
+    next(forgotten)
+    assert engine.scheduler.busy
+    del forgotten
+    gc.collect()
+    assert held(engine) == NOTHING
 
 
 def test_sampling_is_reproducible_and_respects_its_limits():
@@ -152,13 +161,28 @@ def test_sampling_is_reproducible_and_respects_its_limits():
     generators = [torch.Generator().manual_seed(i) for i in range(3)]
     again = [torch.Generator().manual_seed(i) for i in range(3)]
     warm = Sampling(temperature=1.0)
-    assert torch.equal(choose(logits, warm, generators), choose(logits, warm, again))
-    assert torch.equal(choose(logits, Sampling(temperature=1.0, top_k=1), generators), logits.argmax(-1))
-    assert torch.equal(choose(logits, Sampling(temperature=1.0, top_p=1e-6), generators), logits.argmax(-1))
-    assert torch.equal(choose(logits, Sampling(), generators), logits.argmax(-1))
+    assert torch.equal(choose(logits, [warm] * 3, generators), choose(logits, [warm] * 3, again))
+    for sure in (Sampling(temperature=1.0, top_k=1), Sampling(temperature=1.0, top_p=1e-6), Sampling()):
+        assert torch.equal(choose(logits, [sure] * 3, generators), logits.argmax(-1))
     top = logits.topk(5).indices
     for _ in range(50):
-        assert (choose(logits, Sampling(temperature=2.0, top_k=5), generators)[:, None] == top).any(-1).all()
+        drawn = choose(logits, [Sampling(temperature=2.0, top_k=5)] * 3, generators)
+        assert (drawn[:, None] == top).any(-1).all()
+
+
+def test_sampling_draws_by_the_probabilities_each_row_its_own_way():
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]] * 3)
+    ways = [Sampling(temperature=1.0), Sampling(temperature=0.5, top_p=0.9), Sampling(temperature=2.0, top_k=2)]
+    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+    drawn = torch.stack([choose(logits, ways, generators) for _ in range(4000)])  # (draws, rows)
+    shares = torch.stack([(drawn == token).float().mean(0) for token in range(4)], dim=1)
+    hot = (logits[0] / 2)[:2].softmax(-1)
+    cold = (logits[0] / 0.5).softmax(-1)[:2]
+    wanted = torch.stack([logits[0].softmax(-1), *(torch.cat([p / p.sum(), torch.zeros(2)]) for p in (cold, hot))])
+    torch.testing.assert_close(shares, wanted, atol=0.03, rtol=0)
+    alone = [choose(logits[:1], ways[:1], [torch.Generator().manual_seed(5)]) for _ in range(2)]
+    mixed = choose(logits, ways, [torch.Generator().manual_seed(5 + i) for i in range(3)])
+    assert alone[0] == alone[1] == mixed[0]
 
 
 @pytest.mark.parametrize("bad", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])

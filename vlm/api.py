@@ -6,15 +6,17 @@ place. A result is a string that also carries how it came about.
 
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
 
+from adapters.lora import activate
 from vlm.chat import Chat, Prompt
 from vlm.chat_template import TemplateChat
-from vlm.engine import Engine, Picture, Sampling
+from vlm.engine import Engine, Limits, Picture, RequestFailed, Sampling, Step
 from vlm.image import ImageError, open_image, preprocess
 from vlm.model import VisionLanguageModel, pick_device
 
@@ -28,7 +30,7 @@ class Result(str):
     Attributes:
         finish_reason: "stop", "length" or "error".
         prompt_tokens, completion_tokens: counts; the end-of-turn token counts.
-        seconds: time of the call that made it, shared by its batch.
+        seconds: from the request to its last token.
         logprob: mean log-probability of the tokens, None where there are none.
         error: what went wrong with this item, None where nothing did.
     """
@@ -59,16 +61,15 @@ class VLM:
     """A model ready to be used; make one with `vlm.load()`."""
 
     def __init__(
-        self, model: VisionLanguageModel, chat: Chat | TemplateChat, generation: dict | None = None, source: str = ""
-    ):
+        self, model: VisionLanguageModel, chat: Chat | TemplateChat, generation: dict | None = None, source: str = "",
+        *, limits: Limits | None = None, fuse: bool = True,
+    ):  # fmt: skip
         self.model, self.chat_format = model, chat
         self.generation, self.source = generation or {}, source
-        self.engine = Engine(model, stop_ids=chat.stop_ids, pad_id=chat.pad_id)
+        self.engine = Engine(model, stop_ids=chat.stop_ids, limits=limits, fuse=fuse)
 
     @overload
-    def caption(
-        self, image: list, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling
-    ) -> list[Result]: ...
+    def caption(self, image: list, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> list[Result]: ...
 
     @overload
     def caption(self, image: Any, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> Result: ...
@@ -123,8 +124,8 @@ class VLM:
             for i, q in zip(images, questions, strict=True)
         ]
         results = self._run(conversations, self._sampling(max_new_tokens, greedy=True, **sampling), batch_size)
-        if single and results[0].error:
-            raise ImageError(results[0].error)
+        if single and (error := results[0].error):
+            raise (RequestFailed if results[0].prompt_tokens else ImageError)(error)
         return results[0] if single else results
 
     @overload
@@ -150,8 +151,11 @@ class VLM:
         if stream:
             return self._stream(prompt, pictures, chosen)
         start = time.monotonic()
-        steps = self.engine.generate([prompt], [pictures], chosen)[0]
-        return self._result(prompt, steps, time.monotonic() - start)
+        steps = list(self.engine.follow(self.engine.submit(prompt, pictures, chosen)))
+        result = self._result(prompt, steps, time.monotonic() - start)
+        if result.error:
+            raise RequestFailed(result.error)
+        return result
 
     def describe(self) -> dict[str, Any]:
         """Name, size and config as plain data."""
@@ -180,6 +184,26 @@ class VLM:
         )
         save_checkpoint(parts, path, layout=layout)
 
+    def load_adapter(self, folder: str | Path, name: str = "default") -> None:
+        """Add a LoRA adapter that `vlm train` or PEFT wrote, and use it; see `vlm.checkpoints.peft.load_adapter`.
+
+        Raises:
+            ValueError: no adapter, a damaged one or one of another model; the model is then as it was.
+        """
+        from vlm.checkpoints.peft import load_adapter
+
+        load_adapter(self.model, folder, name)
+        self.engine.refresh()
+
+    def use_adapter(self, name: str | None) -> None:
+        """Answer with the adapter of this name from now on; None is the model without any.
+
+        Raises:
+            ValueError: an unknown name, with the nearest one.
+        """
+        activate(self.model, name)
+        self.engine.refresh()
+
     def _sampling(self, max_new_tokens: int, greedy: bool = False, **options) -> Sampling:
         """The caller's options over the checkpoint's own; short answers are greedy unless asked otherwise."""
         known = {
@@ -200,31 +224,36 @@ class VLM:
         return prompt, pictures
 
     def _run(self, conversations: list[list[dict]], sampling: Sampling, batch_size: int) -> list[Result]:
-        """All conversations in batches; what cannot be read gets an error result in its place."""
+        """All conversations, `batch_size` at a time; what cannot be read gets an error result in its place."""
         results: list[Result | None] = [None] * len(conversations)
-        for first in range(0, len(conversations), batch_size):
-            seen: dict[int, Picture] = {}
-            good, start = [], time.monotonic()
-            for i in range(first, min(first + batch_size, len(conversations))):
+        asked: list[tuple[int, Prompt, float]] = []
+        seen: OrderedDict[int, Picture] = OrderedDict()
+
+        def prepared():
+            for i, messages in enumerate(conversations):
                 try:
-                    prepared = self._prepare(conversations[i], seen)
-                    self.engine.check(prepared[0])
-                    good.append((i, *prepared))
+                    prompt, pictures = self._prepare(messages, seen)
                 except ImageError as error:
                     results[i] = Result("", finish_reason="error", error=str(error))
-            if good:
-                _, prompts, pictures = zip(*good, strict=True)
-                rows = self.engine.generate(list(prompts), list(pictures), sampling)
-                for (i, prompt, _), steps in zip(good, rows, strict=True):
-                    results[i] = self._result(prompt, steps, time.monotonic() - start)
+                    continue
+                while len(seen) > 2 * batch_size:
+                    seen.popitem(last=False)
+                asked.append((i, prompt, time.monotonic()))
+                yield prompt, pictures, sampling
+
+        for number, steps in self.engine.run(prepared(), rows=batch_size):
+            i, prompt, began = asked[number]
+            results[i] = self._result(prompt, steps, time.monotonic() - began)
         return [r for r in results if r is not None]
 
     def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Generator[str]:
         """Text as it grows; bytes that are not yet a whole character are held back."""
         ids, said = [], ""
-        steps = self.engine.steps([prompt], [pictures], sampling)
+        steps = self.engine.follow(self.engine.submit(prompt, pictures, sampling))
         try:
             for step in steps:
+                if step.error:
+                    raise RequestFailed(step.error)
                 if step.finish != "stop":
                     ids.append(step.token)
                 text = self.chat_format.tokenizer.decode(ids).strip()  # as in a whole result
@@ -236,7 +265,9 @@ class VLM:
         finally:
             steps.close()
 
-    def _result(self, prompt: Prompt, steps: list, seconds: float) -> Result:
+    def _result(self, prompt: Prompt, steps: list[Step], seconds: float) -> Result:
+        if error := steps[-1].error:
+            return Result("", finish_reason="error", prompt_tokens=len(prompt.tokens), seconds=seconds, error=error)
         ids = [s.token for s in steps if s.finish != "stop"]
         return Result(
             self.chat_format.tokenizer.decode(ids).strip(),
@@ -269,6 +300,7 @@ def compose(*, device: str = "auto", **parts) -> VLM:
 def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
+    adapter: str | os.PathLike | None = None,
 ) -> VLM:  # fmt: skip
     """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
 
@@ -277,6 +309,7 @@ def load(
         device: "auto" takes a GPU where there is one.
         dtype: "auto" is bfloat16 on a GPU and, for small models, float32 on a CPU.
         device_map: "auto" spreads a model too large for one GPU over all of them and main memory (needs accelerate).
+        adapter: folder of a LoRA adapter of this model, see `VLM.load_adapter`.
 
     Raises:
         ValueError: what is wrong with the folder, the file or the tensor, in one line.
@@ -292,4 +325,7 @@ def load(
         raise ValueError(
             f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"
         )
-    return VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")
+    made = VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")
+    if adapter is not None:
+        made.load_adapter(Path(adapter))
+    return made

@@ -3,13 +3,14 @@
 Notable here:
 - `layers` is the untouched Llama; `cross_attention` holds the gated blocks, keyed by the Llama layer that each
   precedes. Text without a picture runs through `layers` alone, bit for bit the Llama it was.
-- Image keys and values come in as an argument; the cache is an object of the caller. The model keeps no state.
+- Image keys and values come in as an argument. The model keeps no state; text with a cache is the engine's affair, which
+  reads these weights in its own way (vlm/engine/forward.py).
 
 Shapes: R text rows, T tokens, D dim, H heads, Hkv key/value heads, Dh head_dim, V vocabulary, S image tokens,
 B picture rows (R is a multiple of B: see adapters/cross_attention.py).
 """
 
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +20,6 @@ from adapters.cross_attention import GatedCrossAttention, ImageMask, KeyValue
 from adapters.layers import SwiGLU, merge_heads, split_heads
 from vlm.config import DecoderConfig
 from vlm.rope import rotary, rotate
-
-
-class Cache(Protocol):
-    """What the decoder asks of a key/value cache; the engine owns the object."""
-
-    def update(self, layer: int, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values at their positions and return all that may be attended to."""
-
-    def mask(self, positions: Tensor) -> Tensor:
-        """Which stored tokens each query may see, bool (R, 1, T, S)."""
 
 
 class SelfAttention(nn.Module):
@@ -43,15 +34,10 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(config.dim, kv_width, bias=False)
         self.o_proj = nn.Linear(width, config.dim, bias=False)
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], positions: Tensor, mask: Tensor | None,
-        cache: Cache | None, layer: int,
-    ) -> Tensor:  # fmt: skip
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q = rotate(split_heads(self.q_proj(x), self.head_dim), *rope)  # (R, H, T, Dh)
         k = rotate(split_heads(self.k_proj(x), self.head_dim), *rope)  # (R, Hkv, T, Dh)
         v = split_heads(self.v_proj(x), self.head_dim)
-        if cache is not None:
-            k, v = cache.update(layer, k, v, positions)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
         return self.o_proj(merge_heads(out))
 
@@ -99,7 +85,7 @@ class Decoder(nn.Module):
 
     def hidden_states(
         self, tokens: Tensor, *, image: dict[int, KeyValue] | None = None, intervals: Tensor | None = None,
-        positions: Tensor | None = None, cache: Cache | None = None, mask: Tensor | None = None,
+        positions: Tensor | None = None, mask: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Run the layers and the last norm.
 
@@ -108,7 +94,6 @@ class Decoder(nn.Module):
             image: keys and values per layer from `image_keys_values`; None where there is no picture.
             intervals: (R, T, 2) half-open intervals of image tokens that each text token sees.
             positions: (R, T) places in the text; 0, 1, ... where absent.
-            cache: keys and values of earlier tokens; None attends causally among the tokens given.
             mask: (R, 1, T, T) bool, which tokens each attends to where that is not all earlier ones (packed rows).
 
         Returns:
@@ -118,9 +103,6 @@ class Decoder(nn.Module):
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
         rope = rotary(positions, self.config, x.dtype)
-        if cache is not None:
-            assert mask is None, "the cache knows what may be attended to"
-            mask = cache.mask(positions)
         image, image_mask = image or {}, None
         if image:
             assert intervals is not None, "pictures come with the intervals that each token sees"
@@ -129,7 +111,7 @@ class Decoder(nn.Module):
         for i, layer in enumerate(self.layers):
             if i in image:
                 x = self.cross_attention[str(i)](x, image[i], image_mask)
-            x = layer(x, rope, positions, mask, cache, i)
+            x = layer(x, rope, mask)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,45 +1,51 @@
-"""The engine: prefill, then one token per step for every row, with what the rows need owned here.
+"""The engine: answers for one model, many at a time.
+
+    engine.generate(prompts, pictures, sampling)        all answers
+    for step in engine.steps([prompt], [pictures], sampling): ...      tokens as they come
+    async for step in engine.stream(prompt, pictures, sampling): ...   the same in asyncio
 
 Notable here:
-- Rows of different lengths share a batch without padding inside the cache: each writes at its own position.
-- Pictures are encoded once per call, equal ones once in all; rows without a picture run beside rows with several.
-- A generator that is closed drops cache, pictures and rows at once: nothing lives on the model.
-- A text token goes on seeing the last pictures of its prompt while the answer is written.
-
-Shapes: R rows, I pictures per row, T prompt tokens, V vocabulary.
+- All callers share one scheduler and so one batch, from whichever threads they come. Whoever waits for a token runs
+  the next pass for everybody: there is no thread in the background, and nothing runs that nobody waits for.
+- A generator that is closed, or forgotten, gives back its pages and pictures at once.
+- The model keeps no state. Its weights are read in a form of the engine's own (vlm/engine/weights.py), made at the
+  first use; `refresh()` makes it again after they have changed.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence as Seq
 
 import torch
-from torch import Tensor
 
-from adapters.cross_attention import KeyValue
 from vlm.chat import Prompt
-from vlm.engine.cache import KVCache
-from vlm.engine.sampling import Sampling, choose
-from vlm.image import collate_images
-from vlm.model import VisionLanguageModel, token_intervals
+from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.pages import PagePool, pages_for, token_bytes
+from vlm.engine.pictures import Picture, PictureCache
+from vlm.engine.sampling import Sampling
+from vlm.engine.scheduler import Limits, QueueFull, RequestFailed, Scheduler, Sequence, Step
+from vlm.engine.weights import DecoderWeights
+from vlm.model import VisionLanguageModel
 
-Picture = tuple[Tensor, tuple[int, int]]  # tiles (L, 3, T, T) and grid (rows, cols)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One new token of one row; `finish` is set on the last one."""
-
-    row: int
-    token: int
-    finish: str | None  # "stop", "length" or None
-    logprob: float
+Asked = tuple[Prompt, list[Picture], Sampling]
 
 
 class Engine:
-    """Generates for one model; holds its stop ids and padding id, no other state."""
+    """Generates for one model.
 
-    def __init__(self, model: VisionLanguageModel, *, stop_ids: frozenset[int], pad_id: int):
-        self.model, self.stop_ids, self.pad_id = model, stop_ids, pad_id
+    Args:
+        stop_ids: tokens that end an answer.
+        limits: of rows, memory and time.
+        fuse: False reads the model's modules as they are, for a model that is still being trained.
+    """
+
+    def __init__(
+        self, model: VisionLanguageModel, *, stop_ids: frozenset[int], limits: Limits | None = None, fuse: bool = True
+    ):
+        self.model, self.stop_ids, self.limits, self.fuse = model, stop_ids, limits or Limits(), fuse
+        self._lock = threading.RLock()
+        self._scheduler: Scheduler | None = None
 
     @property
     def device(self) -> torch.device:
@@ -49,6 +55,28 @@ class Engine:
     def dtype(self) -> torch.dtype:
         return self.model.decoder.embed_tokens.weight.dtype
 
+    @property
+    def scheduler(self) -> Scheduler:
+        """The sequences, pages and pictures, made when they are first needed."""
+        with self._lock:
+            if self._scheduler is None:
+                config, limits = self.model.config.decoder, self.limits
+                tokens = limits.cache_tokens or max(
+                    config.max_seq_len, min(limits.cache_bytes // token_bytes(config, self.dtype), 2**20)
+                )
+                pool = PagePool(config, 1 + pages_for(tokens), self.dtype)
+                cache = PictureCache(self.model, limits.picture_bytes) if self.model.config.encoder else None
+                weights = DecoderWeights(self.model.decoder, self.fuse)
+                self._scheduler = Scheduler(weights, pool, cache, self.stop_ids, limits)
+            return self._scheduler
+
+    def refresh(self) -> None:
+        """Read the model's weights anew, and forget its pictures: after an adapter was loaded, or training went on."""
+        with self._lock:
+            if self._scheduler is not None and self._scheduler.busy:
+                raise RuntimeError("requests are running; let them end before the weights change")
+            self._scheduler = None
+
     def check(self, prompt: Prompt) -> None:
         """Refuse what cannot be answered before any work is done."""
         limit = self.model.config.decoder.max_seq_len
@@ -57,74 +85,93 @@ class Engine:
                 f"the prompt has {len(prompt.tokens)} tokens, the model's context holds {limit} with the answer; "
                 "shorten the question"
             )
+        if len(prompt.images) > self.limits.pictures:
+            raise ValueError(
+                f"the prompt has {len(prompt.images)} pictures, expected at most {self.limits.pictures}; "
+                "ask about fewer, or raise Limits(pictures=...)"
+            )
+        if self.limits.cache_tokens is not None and len(prompt.tokens) >= self.limits.cache_tokens:
+            raise ValueError(
+                f"the prompt has {len(prompt.tokens)} tokens, the engine's cache holds {self.limits.cache_tokens}; "
+                "shorten the question or raise Limits(cache_tokens=...)"
+            )
 
-    @torch.inference_mode()
-    def prefill(
-        self, prompts: list[Prompt], pictures: list[list[Picture]], slots: int
-    ) -> tuple[KVCache, dict | None, Tensor, Tensor]:
-        """Run all prompts: cache, image keys and values, intervals of the last token (R, 2), its logits (R, V)."""
-        lengths = torch.tensor([len(p.tokens) for p in prompts])
-        width = int(lengths.max())
-        tokens = torch.full((len(prompts), width), self.pad_id)
-        sees = torch.zeros(len(prompts), width, 2, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt.tokens)] = torch.tensor(prompt.tokens)
-            sees[row, : len(prompt.tokens)] = torch.tensor(prompt.sees)
-        image, intervals = None, None
-        if any(pictures):
-            tiles, grid = collate_images(pictures)
-            image, n_tokens = self.model.encode_images(tiles.to(self.device, self.dtype), grid.to(self.device))
-            intervals = token_intervals(sees.to(self.device), n_tokens)
-        cache = KVCache(self.model.config.decoder, len(prompts), slots, self.device, self.dtype)
-        positions = torch.arange(width, device=self.device).expand(len(prompts), -1)
-        decoder = self.model.decoder
-        hidden = decoder.hidden_states(
-            tokens.to(self.device), image=image, intervals=intervals, positions=positions, cache=cache
-        ).to(self.device)  # where the layers are spread over several devices
-        rows, last = torch.arange(len(prompts), device=self.device), (lengths - 1).to(self.device)
-        seen = intervals[rows, last] if intervals is not None else torch.zeros(len(prompts), 2, dtype=torch.long)
-        return cache, image, seen, decoder.logits(hidden[rows, last]).to(self.device)
+    def submit(
+        self, prompt: Prompt, pictures: list[Picture], sampling: Sampling, *, row: int = 0, client: str = ""
+    ) -> Sequence:
+        """Queue one request; fetch its tokens with `follow`, end it early with `cancel`.
 
-    @torch.inference_mode()
-    def steps(self, prompts: list[Prompt], pictures: list[list[Picture]], sampling: Sampling) -> Generator[Step]:
-        """Yield tokens as they come, rows interleaved; close the iterator to stop and free everything."""
-        for prompt in prompts:
-            self.check(prompt)
-        longest = max(len(p.tokens) for p in prompts)
-        slots = min(longest + sampling.max_new_tokens, self.model.config.decoder.max_seq_len)
-        cache, image, seen, logits = self.prefill(prompts, pictures, slots)
-        rows = list(range(len(prompts)))
-        generators = [self._generator(sampling, row) for row in rows]
-        positions = torch.tensor([len(p.tokens) for p in prompts], device=self.device)
-        made = 0
-        while rows:
-            if not bool(torch.isfinite(logits).all()):
-                raise FloatingPointError("the model gave logits that are not finite; check its weights and dtype")
-            tokens = choose(logits, sampling, generators)
-            logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
-            made += 1
-            keep = []
-            for i, (row, token) in enumerate(zip(list(rows), tokens.tolist(), strict=True)):
-                full = made >= sampling.max_new_tokens or int(positions[i]) >= slots
-                finish = "stop" if token in self.stop_ids else "length" if full else None
-                if finish is None:
-                    keep.append(i)
-                yield Step(row, token, finish, logprobs[i])
-            if len(keep) < len(rows):
-                index = torch.tensor(keep, device=self.device, dtype=torch.long)
-                cache.keep(index)
-                tokens, positions, seen = tokens[index], positions[index], seen.to(self.device)[index]
-                image = image and {i: KeyValue(*(t[index.to(t.device)] for t in kv)) for i, kv in image.items()}
-                rows, generators = [rows[i] for i in keep], [generators[i] for i in keep]
-            if rows:
-                decoder = self.model.decoder
-                hidden = decoder.hidden_states(
-                    tokens[:, None], image=image, intervals=seen[:, None], positions=positions[:, None], cache=cache
-                ).to(self.device)
-                logits, positions = decoder.logits(hidden[:, 0]).to(self.device), positions + 1
+        Args:
+            client: whose request it is; clients take turns.
+
+        Raises:
+            QueueFull: too many wait. ValueError: it cannot be answered.
+        """
+        self.check(prompt)
+        sequence = Sequence(prompt, pictures, sampling, row=row, client=client)
+        with self._lock:
+            self.scheduler.submit(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a request and free what it holds; nothing happens if it has ended."""
+        with self._lock:
+            self.scheduler.cancel(sequence)
+
+    def follow(self, sequence: Sequence) -> Generator[Step]:
+        """The tokens of a request as they come; closing the generator cancels it."""
+        try:
+            while sequence.finish is None or sequence.steps:
+                if not sequence.steps:
+                    self._advance(sequence)
+                while sequence.steps:
+                    yield sequence.steps.popleft()
+        finally:
+            self.cancel(sequence)
+
+    def _advance(self, *sequences: Sequence) -> None:
+        """Run one pass for everybody, unless another thread has meanwhile made what these wait for."""
+        with self._lock:
+            if not any(s.steps or s.finish for s in sequences):
+                self.scheduler.step()
+
+    def run(self, asked: Iterable[Asked], rows: int | None = None) -> Generator[tuple[int, list[Step]]]:
+        """Answers as they are finished, with the number of their request.
+
+        Args:
+            asked: read as room comes free, so that pictures of later requests need not be in memory yet.
+            rows: how many of these at once, at most; the engine's own limit where absent.
+        """
+        source, open_rows, said = enumerate(asked), {}, {}
+        rows = min(rows or self.limits.rows, self.limits.rows)
+        try:
+            while True:
+                for number, (prompt, pictures, sampling) in itertools.islice(source, rows - len(open_rows)):
+                    open_rows[number] = self._submit_patiently(prompt, pictures, sampling, number)
+                    said[number] = []
+                if not open_rows:
+                    return
+                self._advance(*open_rows.values())
+                for number, sequence in list(open_rows.items()):
+                    while sequence.steps:
+                        said[number].append(sequence.steps.popleft())
+                    if sequence.finish:
+                        del open_rows[number]
+                        yield number, said.pop(number)
+        finally:
+            for sequence in open_rows.values():
+                self.cancel(sequence)
+
+    def _submit_patiently(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling, row: int) -> Sequence:
+        while True:
+            try:
+                return self.submit(prompt, pictures, sampling, row=row)
+            except QueueFull:
+                with self._lock:
+                    self.scheduler.step()
 
     def generate(
-        self, prompts: list[Prompt], pictures: list[list[Picture]], sampling: Sampling,
+        self, prompts: Seq[Prompt], pictures: Seq[list[Picture]], sampling: Sampling,
         on_token: Callable[[Step], None] | None = None,
     ) -> list[list[Step]]:  # fmt: skip
         """All rows to their end; the steps of each, in order."""
@@ -135,12 +182,78 @@ class Engine:
                 on_token(step)
         return out
 
-    def _generator(self, sampling: Sampling, row: int) -> torch.Generator | None:
-        if sampling.temperature == 0:
-            return None
-        generator = torch.Generator(self.device)
-        if sampling.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(sampling.seed)
-        return generator
+    def steps(self, prompts: Seq[Prompt], pictures: Seq[list[Picture]], sampling: Sampling) -> Generator[Step]:
+        """Yield tokens as they come, rows interleaved; close the iterator to stop and free everything."""
+        for prompt in prompts:
+            self.check(prompt)
+        sequences: list[Sequence] = []
+        try:
+            for row, (prompt, shown) in enumerate(zip(prompts, pictures, strict=True)):
+                sequences.append(self._submit_patiently(prompt, shown, sampling, row))
+            while any(s.finish is None or s.steps for s in sequences):
+                self._advance(*(s for s in sequences if s.finish is None or s.steps))
+                for s in sequences:
+                    while s.steps:
+                        yield s.steps.popleft()
+        finally:
+            for s in sequences:
+                self.cancel(s)
+
+    async def stream(
+        self, prompt: Prompt, pictures: list[Picture], sampling: Sampling, *, client: str = ""
+    ) -> AsyncGenerator[Step]:
+        """`follow` for asyncio: passes run in a thread, other tasks go on."""
+        sequence = self.submit(prompt, pictures, sampling, client=client)
+        try:
+            while sequence.finish is None or sequence.steps:
+                if not sequence.steps:
+                    await asyncio.to_thread(self._advance, sequence)
+                while sequence.steps:
+                    yield sequence.steps.popleft()
+        finally:
+            self.cancel(sequence)
+
+    @torch.inference_mode()
+    def rank(self, prompt: Prompt, pictures: list[Picture], choices: Seq[list[int]]) -> list[float]:
+        """Log-likelihood of each choice as the answer: the prompt is read once, all choices in one pass behind it.
+
+        Args:
+            choices: tokens of each, in nats summed over them.
+        """
+        if not choices or not all(choices):
+            raise ValueError(f"choices: found {len(choices)} with an empty one or none, expected tokens in each")
+        self.check(prompt)
+        with self._lock:
+            scheduler = self.scheduler
+            pages: list[int] = []
+            sequence = Sequence(prompt, pictures, Sampling(), pages=pages)
+            try:
+                if pictures:
+                    scheduler._encode([sequence])
+                    if sequence.finish:
+                        raise RequestFailed(sequence.steps[-1].error)
+                scheduler.pool.grow(pages, len(prompt.tokens) + sum(len(c) for c in choices))
+                first = self._read(sequence, 0, prompt.tokens)[-1].float().log_softmax(-1)
+                scores = [float(first[c[0]]) for c in choices]
+                longer = [i for i, c in enumerate(choices) if len(c) > 1]
+                if longer:
+                    inputs = [t for i in longer for t in choices[i][:-1]]
+                    wanted = torch.tensor([t for i in longer for t in choices[i][1:]], device=self.device)
+                    lengths = [len(choices[i]) - 1 for i in longer]
+                    logits = self._read(sequence, len(prompt.tokens), inputs, lengths).float().log_softmax(-1)
+                    each = logits.gather(1, wanted[:, None])[:, 0]
+                    for i, part in zip(longer, each.split(lengths), strict=True):
+                        scores[i] += float(part.sum())
+                return scores
+            finally:
+                scheduler.pool.release(pages)
+                if sequence.encoded is not None:
+                    scheduler.cache.release(sequence.keys)
+
+    def _read(self, s: Sequence, start: int, tokens: list[int], branches: list[int] | None = None) -> torch.Tensor:
+        """Logits of these tokens (the last alone where they are no branches), in one pass."""
+        piece = Piece(
+            tokens, start, s.pages, s.seen(start, len(tokens)), all_logits=branches is not None, branches=branches
+        )
+        plan, _ = lay_out([piece], self.device)
+        return forward(self.scheduler.weights, self.scheduler.pool, plan)

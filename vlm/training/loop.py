@@ -126,6 +126,7 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = Path(config.output)
+    state.check_parts(folder, config)
     folder.mkdir(parents=True, exist_ok=True)
     group = join(device)
     trainee = train_mode(Trainee(model).to(device))
@@ -141,6 +142,7 @@ def train(
             f"{done[-1]}: found a run of {info['processes']} processes, expected {group.size} as now; go on with as "
             "many as it began with, or choose another output"
         )
+    info["parts"] = state.trained_parts(config)
     group.wait()  # nobody writes before all have read
     if config.compile:
         compile_layers(model)

@@ -1,0 +1,234 @@
+"""One pass of the decoder over whatever the sequences need next: new tokens of some, chunks of prompts of others.
+
+Notable here:
+- All tokens of the pass lie side by side in one row, so matrices are multiplied with real tokens only: no padding
+  between sequences of different lengths.
+- Self-attention: sequences with one new token go together through one call over their pages; a longer piece attends
+  by itself.
+- Cross-attention: neighbours that see the same stretch of the same pictures are the queries of one call on the one copy
+  of its keys and values, without masks. Tokens that see no picture do not enter the block at all.
+- SDPA throughout. FlexAttention was no choice: on a CPU it exists compiled only, and its masks buy nothing where every
+  call has plain rectangles.
+
+Shapes: N tokens of the pass, R sequences with one new token, H heads, Hkv key/value heads, G = H / Hkv, Dh head_dim,
+Z tokens per page, S tokens or image tokens attended to, D dim, V vocabulary.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlm.engine.pages import PAGE, PagePool, pages_for
+from vlm.engine.pictures import Encoded
+from vlm.engine.weights import CrossLayer, DecoderWeights, Layer
+from vlm.rope import rotary
+
+Seen = tuple[Encoded, int, int] | None  # pictures and the half-open interval of their tokens
+
+
+@dataclass(eq=False)
+class Piece:
+    """The next tokens of one sequence."""
+
+    tokens: list[int]
+    start: int  # place of the first token in the text
+    pages: list[int]  # with room for all of them
+    seen: list[tuple[int, Seen]]  # runs of tokens that see the same: (how many, what)
+    all_logits: bool = False  # of every token, not of the last alone
+    branches: list[int] | None = None  # lengths of alternatives that follow `start` side by side, not one another
+
+
+@dataclass
+class Plan:
+    """A pass, laid out on the host and brought to the device once."""
+
+    tokens: Tensor  # (N,)
+    positions: Tensor  # (N,)
+    slots: Tensor  # (N,), where the keys and values are written
+    wanted: Tensor | None  # tokens whose logits are asked for; None: all
+    table: Tensor | None  # (R, pages) of the sequences with one new token, which come first
+    table_mask: Tensor | None  # (R, 1, 1, S)
+    longer: list[tuple[slice, Tensor, Tensor | None]]  # tokens, slots attended to, mask (T, S) or None: causal alone
+    sights: list[tuple[slice, Seen]]  # neighbours that see the same
+    _moved: dict = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Plan":
+        """The same on another device, for layers spread over several."""
+        if device == self.tokens.device:
+            return self
+        if device not in self._moved:
+            move = lambda t: None if t is None else t.to(device)  # noqa: E731
+            self._moved[device] = Plan(
+                self.tokens.to(device), self.positions.to(device), self.slots.to(device), move(self.wanted),
+                move(self.table), move(self.table_mask),
+                [(where, slots.to(device), move(mask)) for where, slots, mask in self.longer], self.sights,
+            )  # fmt: skip
+        return self._moved[device]
+
+
+def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]:
+    """Pieces -> plan, and the order in which it holds them: single tokens first, neighbours share pictures."""
+
+    def rank(i: int) -> tuple:
+        seen = pieces[i].seen[-1][1]
+        return len(pieces[i].tokens) > 1, id(seen[0]) if seen else 0, i
+
+    order = sorted(range(len(pieces)), key=rank)
+    ordered = [pieces[i] for i in order]
+    tokens, positions, slots, wanted, sights = [], [], [], [], []
+    longer: list[tuple[slice, Tensor, Tensor | None]] = []
+    for piece in ordered:
+        first, n = len(tokens), len(piece.tokens)
+        tokens += piece.tokens
+        positions += _positions(piece)
+        held = [page * PAGE + z for page in piece.pages[: pages_for(piece.start + n)] for z in range(PAGE)]
+        held = held[: piece.start + n]
+        slots += held[piece.start :]
+        wanted += range(first, first + n) if piece.all_logits else [first + n - 1]
+        if n > 1:
+            mask = _mask(piece)
+            longer.append((
+                slice(first, first + n), torch.tensor(held, device=device), None if mask is None else mask.to(device)
+            ))  # fmt: skip
+        for count, seen in piece.seen:
+            sights.append((slice(first, first + count), seen))
+            first += count
+    singles = [p for p in ordered if len(p.tokens) == 1]
+    table = mask = None
+    if singles:
+        lengths = [p.start + 1 for p in singles]
+        width = pages_for(max(lengths))
+        table = torch.tensor(
+            [(p.pages + [0] * (width - len(p.pages)))[:width] for p in singles], device=device
+        )  # fmt: skip
+        if any(n < width * PAGE for n in lengths):
+            mask = (torch.arange(width * PAGE) < torch.tensor(lengths)[:, None])[:, None, None].to(device)
+    plan = Plan(
+        tokens=torch.tensor(tokens, device=device),
+        positions=torch.tensor(positions, device=device),
+        slots=torch.tensor(slots, device=device),
+        wanted=torch.tensor(wanted, device=device) if len(wanted) < len(tokens) else None,
+        table=table, table_mask=mask, longer=longer, sights=list(_merge(sights)),
+    )  # fmt: skip
+    return plan, order
+
+
+def _positions(piece: Piece) -> Iterable[int]:
+    if piece.branches is None:
+        return range(piece.start, piece.start + len(piece.tokens))
+    return [piece.start + i for length in piece.branches for i in range(length)]
+
+
+def _mask(piece: Piece) -> Tensor | None:
+    """Who attends to whom, (T, start + T) bool; None where it is a prompt's beginning and plainly causal."""
+    n = len(piece.tokens)
+    if piece.branches is None and piece.start == 0:
+        return None
+    mask = torch.ones(n, piece.start + n, dtype=torch.bool).tril(piece.start)
+    if piece.branches is not None:
+        branch = torch.repeat_interleave(torch.arange(len(piece.branches)), torch.tensor(piece.branches))
+        mask[:, piece.start :] &= branch[:, None] == branch
+    return mask
+
+
+def _merge(sights: list[tuple[slice, Seen]]) -> Iterable[tuple[slice, Seen]]:
+    for _, run in groupby(sights, key=lambda s: s[1] and (id(s[1][0]), *s[1][1:])):
+        parts = list(run)
+        yield slice(parts[0][0].start, parts[-1][0].stop), parts[0][1]
+
+
+@torch.inference_mode()
+def forward(weights: DecoderWeights, pool: PagePool, plan: Plan) -> Tensor:
+    """Run the pass and write its keys and values to the pool.
+
+    Returns:
+        Logits (wanted tokens, V), in the plan's order.
+    """
+    config, home = weights.config, plan.tokens.device
+    x = weights.embed(plan.tokens)  # (N, D)
+    cos, sin = _rope(plan, weights, x.dtype)
+    sees = any(seen for _, seen in plan.sights)
+    for i, layer in enumerate(weights.layers):
+        if sees and i in weights.cross:
+            x = _cross_layer(weights.cross[i], x.to(weights.cross[i].device), plan, i, config)
+        if layer.device != x.device:
+            x = x.to(layer.device)
+        here = plan.to(layer.device)
+        x = _layer(layer, x, cos.to(x.device), sin.to(x.device), here, pool.layer(i, layer.device), config)
+    x = x.to(home)
+    x = x if plan.wanted is None else x[plan.wanted]
+    return weights.lm_head(weights.norm(x)).to(home)
+
+
+def _rope(plan: Plan, weights: DecoderWeights, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines (N, 1, Dh), and sines that bear the sign of the half that they meet."""
+    config, positions = weights.config, plan.positions
+    if config.rope_scaling is not None and config.rope_scaling.kind == "dynamic":  # stretched by its own text's length
+        parts = [slice(i, i + 1) for i in range(0 if plan.table is None else len(plan.table))]
+        both = [rotary(positions[None, p], config, dtype) for p in [*parts, *(where for where, *_ in plan.longer)]]
+        cos, sin = (torch.cat([pair[side] for pair in both], dim=2) for side in (0, 1))
+    else:
+        cos, sin = rotary(positions[None], config, dtype)  # (1, 1, N, Dh / 2)
+    cos, sin = cos[0, 0, :, None], sin[0, 0, :, None]
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory: Tensor, config) -> Tensor:
+    n_heads, n_kv, head_dim = config.n_heads, config.n_kv_heads, config.head_dim
+    qkv = layer.qkv(layer.attn_norm(x)).view(len(x), -1, head_dim)  # (N, H + 2 * Hkv, Dh)
+    turned = qkv[:, : n_heads + n_kv]
+    rolled = turned.roll(head_dim // 2, -1)
+    turned.mul_(cos).addcmul_(rolled, sin)
+    memory.index_copy_(0, plan.slots, qkv[:, n_heads:].to(memory.dtype))
+    q, out = qkv[:, :n_heads], x.new_empty(len(x), n_heads, head_dim)
+    n = 0
+    if plan.table is not None:
+        n = len(plan.table)
+        held = memory.view(-1, PAGE * 2 * n_kv * head_dim)[plan.table]  # (R, pages, Z * 2 * Hkv * Dh)
+        k, v = _keys_values(held.view(n, -1, 2, n_kv, head_dim), x.dtype)
+        grouped = q[:n].reshape(n, n_kv, -1, head_dim)  # (R, Hkv, G, Dh): one token, so its heads are the queries
+        out[:n] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=plan.table_mask).reshape(n, n_heads, head_dim)
+    for where, slots, mask in plan.longer:
+        k, v = _keys_values(memory[slots].view(1, -1, 2, n_kv, head_dim), x.dtype)
+        own = F.scaled_dot_product_attention(
+            q[None, where].transpose(1, 2), k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=n_kv < n_heads
+        )  # (1, H, T, Dh)
+        out[where] = own[0].transpose(0, 1)
+    x = layer.o(out.view(len(x), -1), x)
+    return layer.ffn(layer.ffn_norm(x), x)
+
+
+def _keys_values(held: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(R, S, 2, Hkv, Dh) -> keys and values (R, Hkv, S, Dh), as views."""
+    held = held.to(dtype)
+    return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
+
+
+def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config) -> Tensor:
+    """The gated block, for the tokens that see a picture."""
+    groups = [(where, seen) for where, seen in plan.sights if seen]
+    inside = sum(where.stop - where.start for where, _ in groups)
+    index = None
+    if inside < len(x):
+        index = torch.cat([torch.arange(where.start, where.stop) for where, _ in groups]).to(x.device)
+    h = x if index is None else x[index]  # (n, D)
+    n_kv, head_dim = config.n_kv_heads, config.head_dim
+    q = layer.q_norm(layer.q(layer.attn_norm(h)).view(len(h), -1, head_dim))  # (n, H, Dh)
+    out = torch.empty_like(q)
+    first = 0
+    for where, seen in groups:
+        assert seen is not None
+        pictures, start, end = seen
+        here = slice(first, first + where.stop - where.start)
+        key, value = (t[:, :, start:end].to(x.device) for t in pictures.image[number])  # (1, Hkv, S, Dh)
+        mine = q[here].view(-1, n_kv, config.n_heads // n_kv, head_dim).permute(1, 0, 2, 3)  # (Hkv, n, G, Dh)
+        seen_by = F.scaled_dot_product_attention(mine.flatten(1, 2)[None], key, value)  # (1, Hkv, n * G, Dh)
+        out[here] = seen_by.reshape(n_kv, -1, config.n_heads // n_kv, head_dim).permute(1, 0, 2, 3).flatten(1, 2)
+        first = here.stop
+    h = torch.addcmul(h, layer.attn_gate.tanh(), layer.o(out.flatten(1)))
+    h = torch.addcmul(h, layer.ffn_gate.tanh(), layer.ffn(layer.ffn_norm(h)))
+    return h if index is None else x.index_copy(0, index, h)
