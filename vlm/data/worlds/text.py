@@ -1,209 +1,266 @@
-"""Text: words, strings and numbers in any font that the system has, to be read.
+"""Text: words, strings, numbers, dates, prices, signs of several lines and scattered labels, to be read.
 
-- Characters are pasted one by one from a cache of glyphs, without kerning: each has a box of its own (`things`), and a
-  picture costs no call of the font engine.
 - Read answers keep their case and are meant to be compared verbatim; strings leave out what looks alike (0 O, 1 I l).
-- Fonts differ between machines and with them the pictures; `fonts=()` asks for Pillow's built-in one, which is the same
-  everywhere and the fallback where no font is installed.
+- What is written stands out by brightness and not by hue alone, at 10 px or more (mostly 14), fewer words on small
+  pictures. The fonts are those of `fonts.families(split)`: the split "test" has designs of its own.
+- The pairs in HELD_OUT, (colour, colour behind), are drawn in the split "test-combos" only, there in every picture.
 """
 
 import random
-from functools import lru_cache
-from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from vlm.data.sample import Sample
+from vlm.data.worlds import draw, fonts
+from vlm.data.worlds.language import article, ask, listing, pick, sentence
+from vlm.data.worlds.text_asker import FAMILIES, SAFE_CHARACTERS, Asker, Word, Writing
+from vlm.data.worlds.text_page import LETTERS as LETTERS
+from vlm.data.worlds.text_page import LINE, RISE, Page, crowded, inset, rung
+from vlm.data.worlds.text_words import WORDS, WORDS_OF
 
-from vlm.data.sample import Question, Sample, Thing
-from vlm.data.worlds import draw
-from vlm.data.worlds.language import article, ask, phrasings, pick, sentence
-from vlm.data.worlds.wording import TEXT as PHRASINGS
+HELD_OUT = frozenset({
+    ("white", "red"), ("yellow", "blue"), ("black", "orange"),
+    ("green", "yellow"), ("pink", "black"), ("purple", "pink"),
+})  # fmt: skip
+GRAY = (128, 128, 128)
+ANGLES = (-9.0, -6.0, -3.0, 3.0, 6.0, 9.0)
 
-FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "C:/Windows/Fonts")
-UNREADABLE = ("emoji", "math", "symbol", "dings", "icon", "barcode", "extralight", "music")
-SAFE_CHARACTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-WORDS = tuple("""
-am at be by do go he if in it me my no of on or so to up us we able add age ago air all also and any apple area arm
-army art ask away baby back bad bag ball band bank base bath bear beat bed bee bell belt best big bike bill bird bite
-black blue board boat body bone book boot born boss both bowl box boy brain bread break brick bridge bring brown brush
-build bus busy buy cake call camp can car card care cash cat chair chance cheap check cheese chief child circle city
-class clean clear climb clock close cloud club coat coffee coin cold color come cook cool copy corn corner cost count
-cover cow cream cross crowd cry cup cut dad dance dark date day dead deal dear deep desk dinner dirt dish doctor dog
-door down draw dream dress drink drive drop dry duck dust each ear early earth east easy eat egg eight empty end enjoy
-enter even every exit eye face fact fall family fan far farm fast father fear feed feel few field fight fill film find
-fine finger fire first fish five flag flat floor flow flower fly fog food foot forest fork form four fox free fresh
-friend frog front fruit full fun game garden gate gift girl give glad glass goal goat gold good grass gray great green
-ground group grow guess guest guide gun hair half hall hand happy hard hat head hear heart heat help here high hill
-hit hold hole home hope horse hot hotel hour house hungry hurt ice idea inch iron jail jam job join joke juice jump
-just keep key kick kind king kiss kitchen knee knife lake lamp land large last late laugh law lazy lead leaf learn
-left leg lemon less letter level life light line lion list live lock long look lost loud love low luck lunch mad mail
-main man many map mark market meal mean meat meet melt metal middle mile milk mind mine mix money month moon more most
-mother mouse mouth move much mud music nail name near neck need nest new news next nice night nine noise north nose
-note now nurse ocean off office oil old once one open orange order other oven over page pain paint pair paper park
-part party past path pay peace pen phone piano pick piece pig pink place plan plane plant plate play please point pool
-poor post pot pound pretty price airport blanket captain chicken country evening february holiday january library
-monster morning october penguin picture rainbow science student teacher thunder village weather airplane birthday
-calendar children computer december elephant football hospital mountain notebook november sandwich sunshine triangle
-umbrella
-""".split())  # fmt: skip
-
-WORDS_OF = {n: [w for w in WORDS if len(w) == n] for n in range(2, 9)}
-
-_VOWEL_NAMES = "AEFHILMNORSXaefhilmnorsx8"  # letters and digits whose names begin with a vowel
+_BRIGHTNESS_GAP = 55  # least difference in brightness of ink and ground, of 255
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+           "November", "December")  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def system_fonts() -> tuple[str, ...]:
-    """The files of readable fonts on this machine, sorted; empty where there is none."""
-    found = []
-    for folder in FONT_FOLDERS:
-        for path in Path(folder).rglob("*.[to]tf"):
-            if not any(word in path.name.lower() for word in UNREADABLE) and _readable(str(path)):
-                found.append(str(path))
-    return tuple(sorted(found)[:64])
+def _bright(color: draw.RGB) -> float:
+    r, g, b = color
+    return 0.299 * r + 0.587 * g + 0.114 * b
 
 
-def _readable(path: str) -> bool:
-    """Whether a font draws Latin letters: fonts of other scripts give one and the same box for all of them."""
-    try:
-        font = ImageFont.truetype(path, 16)
-        return len({bytes(font.getmask(c)) for c in "aAbg17"}) == 6
-    except OSError:
-        return False
+def legible(ground: draw.RGB) -> list[str]:
+    """The colour names that can be read on a background."""
+    level = _bright(ground)
+    return [n for n in draw.visible(ground) if abs(_bright(draw.PAINT[n]) - level) >= _BRIGHTNESS_GAP]
 
 
-@lru_cache(maxsize=512)
-def _font(path: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+def number(rng: random.Random) -> str:
+    """A whole number, mostly; with commas or decimals sometimes."""
+    digits, u = pick(rng, (1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6)), rng.random()
+    n = rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+    return f"{n:,}" if u < 0.15 else f"{n}.{rng.randrange(1, 100)}" if u < 0.25 and digits < 4 else str(n)
 
 
-@lru_cache(maxsize=20000)
-def _glyph(path: str, size: int, character: str) -> tuple[Image.Image, int, int, float]:
-    """(alpha cut to the ink, its offset right and down from the pen, how far the pen moves on)."""
-    font = _font(path, size)
-    left, top, right, bottom = (int(v) for v in font.getbbox(character))
-    image = Image.new("L", (right - left + 4, bottom - top + 4))
-    ImageDraw.Draw(image).text((2 - left, 2 - top), character, fill=255, font=font)
-    ink = image.getbbox()
-    assert ink is not None, "a blank character has no glyph to paste"
-    return image.crop(ink), left - 2 + ink[0], top - 2 + ink[1], font.getlength(character)
+def date(rng: random.Random) -> str:
+    """A day in one of the usual forms."""
+    d, m, y = rng.randrange(1, 29), rng.randrange(12), rng.randrange(1970, 2040)
+    month, n = _MONTHS[m], m + 1
+    forms = (
+        f"{d:02}/{n:02}/{y}", f"{d:02}/{n:02}/{y % 100:02}", f"{d:02}-{n:02}-{y}", f"{y}-{n:02}-{d:02}", f"{d}.{n}.{y}",
+        f"{d:02}.{n:02}.{y}", f"{d} {month[:3]} {y}", f"{d:02} {month[:3].upper()} {y % 100:02}",
+        f"{month[:3]} {d}, {y}", f"{d:02}-{month[:3]}-{y}", f"{month} {d}", f"{n:02}/{d:02}/{y}", f"{d}/{n}/{y % 100:02}",
+    )  # fmt: skip
+    return pick(rng, forms)
 
 
-class Asker:
-    """Asks about one or two lines of text of a kind: "word", "string" or "number"."""
-
-    def __init__(self, lines: list[str], kind: str, color: str, rng: random.Random, split: str):
-        self.lines, self.kind, self.color, self.rng, self.split = lines, kind, color, rng, split
-        self.text = " ".join(lines)
-
-    def say(self, key: str, family: str, answer: str, **words) -> Question:
-        if self.kind == "number":
-            words["kind"] = "digit"
-        elif self.kind == "string":
-            words["kind"] = "character"
-        else:
-            words["kind"] = "letter"
-        text = pick(self.rng, phrasings(PHRASINGS, key, self.split)).format(**words)
-        return Question(text=text, answer=answer, family=family)
-
-    def read(self) -> Question | None:
-        if len(self.lines) > 1 and self.rng.random() < 0.5:
-            o = pick(self.rng, (0, -1))
-            return self.say("line", "read", self.lines[o], o="last" if o else "first")
-        key = "string" if len(self.lines) > 1 else self.kind
-        return self.say(key, "read", self.text)
-
-    def letter(self) -> Question | None:
-        rng = self.rng
-        if len(self.lines) > 1:
-            return None
-        if rng.random() < 0.6:
-            o = pick(rng, (0, -1))
-            return self.say("letter", "letter", self.text[o], o="last" if o else "first")
-        yes = rng.random() < 0.5
-        pool = "23456789" if self.kind == "number" else "abcdefghijklmnoprstuw"
-        pool = pool.upper() if self.text.isupper() else pool
-        options = [c for c in (self.text if yes else pool) if (c in self.text) == yes]
-        c = pick(rng, options)
-        return self.say("has", "letter", "yes" if yes else "no", c=f"{'an' if c in _VOWEL_NAMES else 'a'} {c}")
-
-    def count(self) -> Question | None:
-        if len(self.lines) > 1:
-            return None
-        return self.say("length", "count", str(len(self.text)))
-
-    def attribute(self) -> Question:
-        return self.say("color", "attribute", self.color)
-
-    def compare(self) -> Question | None:
-        if self.kind != "number":
-            return None
-        number, yes = int(self.text), self.rng.random() < 0.5
-        off = 1 + int(self.rng.random() * max(number, 5))
-        other = number - off if yes else number + off
-        return self.say("greater", "compare", "yes" if yes else "no", n=other) if other >= 0 else None
+def price(rng: random.Random) -> str:
+    """An amount with its currency."""
+    whole, cents = rng.randrange(0, pick(rng, (10, 100, 100, 1000))), pick(rng, (0, 50, 90, 95, 99, rng.randrange(100)))
+    u, amount = rng.random(), f"{whole}.{cents:02}"
+    return f"${amount}" if u < 0.5 else f"£{amount}" if u < 0.65 else f"€{amount}" if u < 0.8 else f"${whole}"
 
 
-FAMILIES = {
-    "read": Asker.read,
-    "letter": Asker.letter,
-    "count": Asker.count,
-    "attribute": Asker.attribute,
-    "compare": Asker.compare,
-}
+def time(rng: random.Random) -> str:
+    """A time of day."""
+    h, m, u = rng.randrange(24), pick(rng, (0, 15, 30, 45, rng.randrange(60))), rng.random()
+    return f"{h:02}:{m:02}" if u < 0.6 else f"{h % 12 or 12}:{m:02} {'AM' if h < 12 else 'PM'}"
 
 
-def _content(rng: random.Random) -> tuple[list[str], str]:
-    """What is written, and its kind."""
+def string(rng: random.Random) -> str:
+    """Random characters, as on plates, labels and screens."""
     u = rng.random()
-    if u < 0.3:
-        digits = pick(rng, (1, 1, 2, 2, 2, 3, 3, 4))
-        return [str(rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits))], "number"
-    if u < 0.45:
-        return ["".join(pick(rng, SAFE_CHARACTERS) for _ in range(pick(rng, (2, 3, 3, 4, 5))))], "string"
-    lines = [pick(rng, WORDS_OF[2 + int(rng.random() * 7)]) for _ in range(2 if u < 0.58 else 1)]
-    return [w.upper() for w in lines] if rng.random() < 0.3 else lines, "word"
+    n = pick(rng, (2, 3, 3, 4, 5, 6, 7))
+    if u < 0.6:
+        return "".join(pick(rng, SAFE_CHARACTERS) for _ in range(n))
+    if u < 0.75:
+        return "".join(pick(rng, "abcdefghijkmnpqrstuvwxyz") for _ in range(n))
+    if u < 0.9:
+        return "".join(pick(rng, SAFE_CHARACTERS[:24]) for _ in range(1 + n // 3)) + f"-{rng.randrange(10, 10000)}"
+    return f"{pick(rng, WORDS_OF[4])}.{pick(rng, ('com', 'org', 'net'))}"
+
+
+VALUES = {"number": number, "date": date, "price": price, "time": time}
+
+
+def _word(rng: random.Random) -> str:
+    return pick(rng, WORDS_OF[2 + int(rng.random() * 8)]) if rng.random() < 0.6 else pick(rng, WORDS)
+
+
+def _cased(rng: random.Random, words: list[str]) -> list[str]:
+    u = rng.random()
+    return words if u < 0.35 else [w.upper() for w in words] if u < 0.7 else [w.title() for w in words]
+
+
+def _content(rng: random.Random, size: int) -> tuple[str, list[list[str]], tuple[str, str] | None]:
+    """(kind, lines of words, the value among them)."""
+    u = rng.random()
+    if u < 0.12:
+        return "number", [[number(rng)]], None
+    if u < 0.22:
+        return "string", [[string(rng)]], None
+    if u < 0.32:
+        kind = pick(rng, ("date", "date", "price", "price", "time"))
+        return kind, [VALUES[kind](rng).split()], None
+    if u < 0.44:
+        return "word", [_cased(rng, [_word(rng)])], None
+    if u < 0.7:
+        n = 1 + int(rng.random() ** 1.3 * min(size // 28, 8))
+        longest = 2 if size < 160 else 3 if n < 5 else 4
+        least = 2 if n == 1 else 1
+        lines = [[_word(rng) for _ in range(rng.randrange(least, longest + 1))] for _ in range(n)]
+        lines = [_cased(rng, line) for line in lines] if rng.random() < 0.4 else _same_case(rng, lines)
+        if n == 1 or rng.random() < 0.6:
+            return "sign", lines, None
+        kind = pick(rng, tuple(VALUES))
+        value = VALUES[kind](rng)
+        lines[pick(rng, range(n))] = value.split()
+        return "sign", lines, (kind, value)
+    n = 1 + int(rng.random() * min(size // 18, 7))
+    words: list[str] = []
+    while len(words) < n:
+        word = _cased(rng, [_word(rng)])[0]
+        if word.lower() not in (w.lower() for w in words):
+            words.append(word)
+    return "labels", [[w] for w in words], None
+
+
+def _same_case(rng: random.Random, lines: list[list[str]]) -> list[list[str]]:
+    u = rng.random()
+    return [[w.lower() if u < 0.3 else w.upper() if u < 0.7 else w.title() for w in line] for line in lines]
+
+
+def _grounds(rng: random.Random, combos: bool) -> tuple[draw.RGB, str, list[str]]:
+    """A background, its name where it has one, and the colours that may be written on it."""
+    if combos:
+        ink, name = pick(rng, sorted(HELD_OUT))
+        return draw.jitter(rng, draw.PAINT[name]), name, [ink]
+    if rng.random() < 0.55:
+        ground = draw.background_color(rng)
+        name = "white" if ground == (255, 255, 255) else "black" if ground == (0, 0, 0) else ""
+    else:
+        name = pick(rng, (*draw.PAINT, "white", "white", "black"))
+        ground = draw.jitter(rng, draw.PAINT[name])
+    return ground, name, [c for c in legible(ground) if (c, name) not in HELD_OUT]
 
 
 def text(
-    rng: random.Random,
-    *,
-    size: int,
-    split: str,
-    n_questions: int,
-    families: tuple[str, ...] | None = None,
-    fonts: tuple[str, ...] | None = None,
+    rng: random.Random, *, size: int, split: str, n_questions: int, families: tuple[str, ...] | None = None
 ) -> Sample:
-    """A picture with a word, two words, a string or a number; `fonts` are font files, () the built-in font."""
-    lines, kind = _content(rng)
-    path = pick(rng, (system_fonts() if fonts is None else fonts) or ("",))
-    ground = draw.background_color(rng)
-    color = pick(rng, draw.visible(ground))
-    paint = draw.jitter(rng, draw.PAINT[color])
-    smallest, room = max(round(size * 0.15), 8), size - 6
-    point = round(size * (0.16 + 0.34 * rng.random()))
-    while True:  # shrink until it fits; 15 % of the side is 14 pixels at 96
-        rows = [[_glyph(path, point, c) for c in line] for line in lines]
-        width = max(sum(g[3] for g in row) for row in rows)
-        if point <= smallest or (width <= room and len(rows) * point * 1.25 <= room):
-            break
-        point = max(min(int(point * room / width), point - 1), smallest)
-    height = round(len(rows) * point * 1.25)
-    x0 = 3 + int(rng.random() * max(room - width, 1))
-    y0 = 2 + int(rng.random() * max(room - height, 1))
-    image = draw.canvas(rng, size, ground)
-    things = []
-    for k, (line, row) in enumerate(zip(lines, rows, strict=True)):
-        pen = x0 + rng.random() * (width - sum(g[3] for g in row))
-        for character, (alpha, right, down, advance) in zip(line, row, strict=True):
-            left, top = round(pen) + right, y0 + round(k * point * 1.25) + down
-            image.paste(paint, (left, top), alpha)
-            box = (max(left, 0), max(top, 0), min(left + alpha.width, size), min(top + alpha.height, size))
-            things.append(Thing(box=box, what=f"char:{character}", color=color))
-            pen += advance
-    asker = Asker(lines, kind, color, rng, split)
+    """A picture of one word, string, number, date or price, of a sign with lines of words, or of labels."""
+    kind, lines, value = _content(rng, size)
+    ground, name, inks = _grounds(rng, split == "test-combos")
+    panel = kind != "labels" and rng.random() < 0.35
+    angle = pick(rng, ANGLES) if kind != "labels" and rng.random() < 0.25 else 0.0
+    image = draw.canvas(rng, size, draw.background_color(rng) if panel else ground)
+    page = Page(image, angle)
+    write = _labels if kind == "labels" else _sign
+    written = write(rng, page, lines, inks, ground if panel else None, fonts.families(split))
+    if value and value[1] not in (" ".join(w.text for w in line) for line in written):
+        value = None  # there was no room for it
+    writing = Writing(kind=kind, lines=written, value=value, ground=name, panel=panel)
+    asker = Asker(writing, rng, split)
     questions = ask(asker, FAMILIES, n_questions, families)
-    what = kind if len(lines) == 1 else "text"
-    captions = [f'The {what} "{asker.text}" in {color}.', f"{sentence(article(color))} {what}: {asker.text}."]
-    return Sample(image=image, world="text", captions=captions, questions=questions, things=things)
+    return Sample(image=image, world="text", captions=_captions(writing), questions=questions, things=page.things)
+
+
+def _face(rng: random.Random, family: fonts.Family) -> str:
+    u = rng.random()
+    return family.regular if u < 0.5 else family.bold if u < 0.85 else family.italic
+
+
+def _sign(
+    rng: random.Random, page: Page, lines: list[list[str]], inks: list[str], ground: draw.RGB | None,
+    choice: tuple[fonts.Family, ...],
+) -> list[list[Word]]:  # fmt: skip
+    """Write the lines one below the other, on a panel of the colour `ground` where one is given."""
+    size = page.image.width
+    margin = inset(size, page.angle, size // 16 if ground else 3)
+    room, path = size - 2 * margin, _face(rng, pick(rng, choice))
+    smallest = 10 if size < 128 else 12
+    while True:  # what does not fit at the smallest size is left out
+        wide = max(crowded(path, " ".join(line)) for line in lines)
+        largest = min(0.97 * room / wide, room / (LINE * len(lines)), size / 2.5)
+        if largest >= smallest or (len(lines) == 1 and len(lines[0]) == 1):
+            break
+        longest = max(range(len(lines)), key=lambda i: crowded(path, " ".join(lines[i])))
+        if len(lines[longest]) > 1 and 0.97 * room / wide < smallest:
+            lines[longest] = lines[longest][:-1]
+        else:
+            del lines[-1]
+    point = rung(max(largest * (1 - 0.55 * rng.random()), min(14, largest)))
+    while point > 10 and max(fonts.width(path, point, " ".join(line)) for line in lines) > room:
+        point -= 1  # hinting made it wider
+    space = fonts.width(path, point, " ")
+    widths = [fonts.width(path, point, " ".join(line)) for line in lines]
+    width, height = max(widths), LINE * point * len(lines)
+    x0 = margin + rng.random() * max(room - width, 0)
+    y0 = margin + rng.random() * max(room - height, 0)
+    u = rng.random()
+    paints = {c: draw.jitter(rng, draw.PAINT[c]) for c in inks}
+    main = pick(rng, inks)
+    if ground or u < 0.15:
+        pad = min(2 + rng.random() * 0.5 * point, margin - inset(size, page.angle, 0) + 2 if ground else margin)
+        edge = paints[main] if u < 0.4 else None
+        page.box(x0 - pad, y0 - pad, x0 + width + pad, y0 + height + pad, ground, edge, 1 if point < 30 else 2)
+    by = pick(rng, ("all", "all", "all", "line", "word"))
+    align = pick(rng, (0.5, 0.5, 0.0))
+    written = []
+    for k, (line, w) in enumerate(zip(lines, widths, strict=True)):
+        x, y = x0 + align * (width - w), y0 + LINE * point * k + RISE * point
+        color = pick(rng, inks) if by == "line" and k else main
+        row = []
+        for word in line:
+            color = pick(rng, inks) if by == "word" and (row or k) else color
+            end = page.write(x, y, word, path, point, paints[color], color)
+            px, py = page.at((x + end) / 2, y - 0.35 * point)
+            row.append(Word(word, color, px / size, py / size))
+            x = end + space
+        written.append(row)
+    return written
+
+
+def _labels(
+    rng: random.Random, page: Page, lines: list[list[str]], inks: list[str], ground: draw.RGB | None,
+    choice: tuple[fonts.Family, ...],
+) -> list[list[Word]]:  # fmt: skip
+    """Write single words here and there, in reading order, each in its own colour and often in its own font."""
+    size = page.image.width
+    family, mixed, framed = pick(rng, choice), rng.random() < 0.4, rng.random() < 0.25
+    faces, sides = [], []
+    for [word] in lines:
+        path = _face(rng, pick(rng, choice) if mixed else family)
+        top = min(0.85 * (size - 10) / crowded(path, word), size / 6)
+        point = rung(max(top * (0.55 + 0.45 * rng.random()), min(14, top)))
+        faces.append((path, point))
+        sides.append((round(fonts.width(path, point, word)) + 4, round(LINE * point) + 2))
+    written = []
+    for [word], (path, point), box in zip(lines, faces, draw.place(rng, sides, size, 2), strict=True):
+        if box is None:
+            continue
+        color = pick(rng, inks)
+        paint = draw.jitter(rng, draw.PAINT[color])
+        page.write(box[0] + 2, box[1] + 1 + RISE * point, word, path, point, paint, color)
+        if framed:
+            page.box(*box, edge=paint)
+        written.append(Word(word, color, (box[0] + box[2]) / 2 / size, (box[1] + box[3]) / 2 / size))
+    written.sort(key=lambda w: (round(w.y * 6), w.x))
+    return [[w] for w in written]
+
+
+def _captions(writing: Writing) -> list[str]:
+    """What is written, in reading order, and what it looks like."""
+    colors = listing(list(dict.fromkeys(w.color for w in writing.words)))
+    ground = f" on {writing.ground}" if writing.ground else ""
+    n, kind = len(writing.lines), writing.kind
+    if kind == "labels":
+        what, seen = "picture", "One word" if n == 1 else f"{n} words"
+    elif kind == "sign":
+        what, seen = "sign", "A line of text" if n == 1 else f"{n} lines of text"
+    else:
+        what, seen = kind, sentence(article(kind))
+    return [f'The {what} reads "{" / ".join(writing.texts)}".', f"{seen} in {colors}{ground}."]
