@@ -105,6 +105,17 @@ def open_image(source: ImageSource, *, max_pixels: int = 40_000_000) -> Image.Im
         return _decode(_identify(file, name, max_pixels), name, max_pixels)
 
 
+def picture_size(source: str | os.PathLike | bytes | Image.Image, *, max_pixels: int = 40_000_000) -> tuple[int, int]:
+    """(height, width) of what `open_image` reads, before it is turned upright; of a file the header alone is read."""
+    if not isinstance(source, (str, os.PathLike, bytes)):
+        image = open_image(source, max_pixels=max_pixels)
+        return image.height, image.width
+    name, file = _open_file(source)
+    with file:
+        width, height = _identify(file, name, max_pixels).size
+    return height, width
+
+
 def _open_file(source) -> tuple[str, BinaryIO]:
     """Name a source for error messages and open its bytes; a URL is never fetched (that is how servers get abused)."""
     file: BinaryIO | None
