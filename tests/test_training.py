@@ -19,7 +19,7 @@ from vlm.image import preprocess
 from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel
 from vlm.training import loop, run, state
-from vlm.training.config import Composition, Stage, TrainConfig, read_config
+from vlm.training.config import Composition, LoRA, Stage, TrainConfig, read_config
 from vlm.training.data import WorldBatches, dense_labels, loader
 from vlm.training.loop import Trainee, interruptible, learning_rate, make_optimizer, train
 
@@ -497,6 +497,48 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
     torch.manual_seed(99)
     state.load_state(path, model, optimizer)
     assert torch.equal(torch.rand(3), wanted)
+
+
+# Going on with another config
+
+
+@pytest.fixture(scope="module")
+def adapted(chat, tmp_path_factory):
+    """A run that trains an adapter and the connector, stopped after a step."""
+    config = config_for(
+        tmp_path_factory.mktemp("adapted"), lora=LoRA(rank=2), trainable=("connector", "lora"), accumulate=1
+    )
+    model = new_model(config)
+    run.choose_parameters(model, config)
+    return config, train(config, model, chat, stop_after=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lora": LoRA(rank=4)}, "found lora.rank=4 in the config, expected lora.rank=2 as in this checkpoint; put it"),
+        ({"lora": LoRA(rank=2, groups=("text", "encoder"))}, r"found lora.groups=.*'encoder'.*expected .*\['text'\]"),
+        ({"trainable": ("lora",)}, r"found trainable=\['lora'\] in the config, expected .*=\['connector', 'lora'\]"),
+        ({"lora": None, "trainable": ("connector",)}, "found .*lora.rank=None.*, expected .*lora.rank=2"),
+    ],
+)
+def test_other_adapters_or_groups_are_refused_before_anything_happens(adapted, monkeypatch, changes, words):
+    config, folder = adapted
+    files = sorted(folder.parent.rglob("*"))
+    monkeypatch.setattr(run, "new_model", None)  # nothing is built
+    with pytest.raises(ValueError, match=words):
+        run.run_training(dataclasses.replace(config, **changes))
+    assert sorted(folder.parent.rglob("*")) == files
+    state.check_parts(folder.parent, config)
+
+
+def test_a_checkpoint_of_another_model_changes_nothing(adapted):
+    config, folder = adapted
+    trainee = Trainee(new_model(config))
+    before = {name: t.clone() for name, t in trainee.state_dict().items()}
+    with pytest.raises(ValueError, match="of another model, .* tensors differ: found model.decoder.*lora_A.*none"):
+        state.load_state(folder, trainee, make_optimizer(trainee, config))
+    assert all(torch.equal(t, before[name]) for name, t in trainee.state_dict().items())
 
 
 # From a config to a model folder

@@ -23,6 +23,7 @@ from vlm.training.data import CAPTION_REQUESTS
 from vlm.training.groups import format_table, freeze, group_layers, group_table
 from vlm.training.loop import train
 from vlm.training.parallel import Group, join
+from vlm.training.state import check_parts
 
 READ_ALOUD = {"text"}  # worlds whose answers are spelled, not known words: they stay out of the tokenizer's merges
 
@@ -64,10 +65,14 @@ def run_training(config: TrainConfig, *, stop_after: int | None = None) -> Path:
 
     Returns:
         The model folder.
+
+    Raises:
+        ValueError: the run's last checkpoint has other adapters or trainable groups, or is of another model.
     """
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     output = Path(config.output)
+    check_parts(output, config)
     output.mkdir(parents=True, exist_ok=True)
     group = join(pick_device(config.device))
     tokenizer = find_tokenizer(config, output / "tokenizer.json", group)

@@ -9,10 +9,15 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from vlm.training.config import TrainConfig
+
+ANEW = "put it back as the run began, or choose another output to begin anew"
 
 
 def save_state(
@@ -53,10 +58,43 @@ def checkpoints(folder: Path) -> list[Path]:
     )
 
 
+def trained_parts(config: TrainConfig) -> dict[str, Any]:
+    """What decides which weights a run has and trains, as flat plain data."""
+    groups = config.trainable or (("lora",) if config.lora else ())
+    lora = {f"lora.{key}": value for key, value in vars(config.lora).items()} if config.lora else {}
+    found = {"trainable": groups, **lora}
+    return {key: sorted(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def check_parts(folder: Path, config: TrainConfig) -> None:
+    """Refuse to go on with other adapters or trainable groups than the run's last checkpoint has."""
+    if not (done := checkpoints(folder)):
+        return
+    expected = json.loads((done[-1] / "info.json").read_text()).get("parts")
+    found = trained_parts(config)
+    if expected is None or found == expected:
+        return
+    keys = [key for key in {**expected, **found} if found.get(key) != expected.get(key)]
+    is_now, was = (", ".join(f"{key}={parts.get(key)}" for key in keys) for parts in (found, expected))
+    raise ValueError(f"{done[-1]}: found {is_now} in the config, expected {was} as in this checkpoint; {ANEW}")
+
+
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """Put a checkpoint back into model, optimizer and random generators; returns its info."""
+    """Put a checkpoint back into model, optimizer and random generators; returns its info.
+
+    Raises:
+        ValueError: the checkpoint of another model; nothing is changed then.
+    """
     tensors = load_file(path / "state.safetensors")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    stored = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    found, expected = ({k: tuple(v.shape) for k, v in s.items()} for s in (stored, model.state_dict()))
+    if wrong := sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k)):
+        name = wrong[0]
+        raise ValueError(
+            f"{path}: the checkpoint of another model, {len(wrong)} tensors differ: found {name} "
+            f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')} by the config; {ANEW}"
+        )
+    model.load_state_dict(stored)
     for name, p in model.named_parameters():
         state = {
             key.split(".")[1]: value for key, value in tensors.items()
