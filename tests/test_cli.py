@@ -5,9 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
+from adapters.lora import add_lora, lora_layers
+from tests.conftest import tiny_model
 from vlm.api import VLM
+from vlm.checkpoints.peft import save_adapter
 from vlm.cli import app, main
 
 
@@ -64,6 +68,48 @@ def test_caption_and_ask_write_json(run, folder, picture):
     assert json.loads(target.read_text())["question"] == "How many?"
 
 
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """An adapter that changes what the model says."""
+    model = tiny_model()
+    add_lora(model, [f"decoder.layers.{i}.attn.v_proj" for i in range(4)])
+    with torch.no_grad():
+        for layer in lora_layers(model).values():
+            layer.lora_B["default"].normal_(generator=torch.Generator().manual_seed(0))
+    return save_adapter(model, tmp_path_factory.mktemp("adapter"))
+
+
+def test_an_adapter_changes_the_answer(run, folder, adapter, picture):
+    said = {}
+    for flags in ((), ("--adapter", adapter)):
+        asked = run("ask", picture, "How many?", "--model", folder, *flags, "--max-new-tokens", 6, "--json", "-")
+        described = run("caption", picture, "--model", folder, *flags, "--max-new-tokens", 6, "--json", "-")
+        assert asked[0] == described[0] == 0
+        said[flags] = json.loads(asked[1])["logprob"], json.loads(described[1])[0]["logprob"]
+    plain, adapted = said.values()
+    assert all(abs(a - b) > 1e-3 for a, b in zip(plain, adapted, strict=True))
+
+
+def test_composed_models_are_written_and_described(run, chat, tmp_path, picture):
+    chat.tokenizer.rust.save(str(tmp_path / "tokenizer.json"))
+    out, flags = tmp_path / "made", ("--encoder", "timm:resnet10t", "--connector", "perceiver:4", "--decoder", "debug")
+    sizes = ("--tokenizer", tmp_path / "tokenizer.json", "--layers", "0,3", "--taps", "1,2", "--tile-size", 64)
+    code, text, err = run("compose", *flags, *sizes, "--max-tiles", 2, "--out", out, "--json", tmp_path / "made.json")
+    assert (code, err) == (0, "") and text == run("info", out)[1]
+    config = json.loads((tmp_path / "made.json").read_text())["config"]
+    assert config["encoder"] | {"name": "timm:resnet10t", "taps": [1, 2]} == config["encoder"]
+    assert config["decoder"]["cross_attention_layers"] == [0, 3] and config["connector"]["name"] == "perceiver:4"
+    assert (config["image"]["tile_size"], config["image"]["max_tiles"]) == (64, 2)
+    assert run("ask", picture, "How many?", "--model", out, "--max-new-tokens", 2)[0] == 0
+
+
+def test_encoders_are_listed(run):
+    code, text, _ = run("encoders", "timm:*SigLIP_224", "--json", "-")
+    names = json.loads(text)
+    assert code == 0 and "timm:vit_base_patch16_siglip_224" in names and all("siglip" in name for name in names)
+    assert run("encoders", "tiled")[1] == "tiled\n"
+
+
 def test_one_bad_picture_does_not_lose_the_others(run, folder, picture):
     code, out, err = run("caption", "missing.png", picture, "--model", folder, "--max-new-tokens", 2)
     assert code == 2 and "missing.png" in err and str(picture) in out and "Traceback" not in err
@@ -102,6 +148,9 @@ def test_an_animated_picture_is_its_first_frame(run, folder, tmp_path):
     assert run("ask", tmp_path / "a.gif", "What is it?", "--model", folder, "--max-new-tokens", 2)[0] == 0
 
 
+COMPOSE = ["compose", "--encoder", "tiled", "--connector", "linear", "--out", "OUT", "--decoder"]
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -113,6 +162,11 @@ def test_an_animated_picture_is_its_first_frame(run, folder, tmp_path):
         (["train", "CONFIG", "learnig_rate=1"], "learnig_rate"),
         (["data", "render", "--out", "OUT", "--world", "scened=1"], "scened"),
         (["eval-world", "--model", "FOLDER", "--split", "tset", "--count", "4"], "tset"),
+        (["ask", "PICTURE", "x", "--adapter", "FOLDER"], "adapter_config.json: this file is missing"),
+        (["encoders", "resnet10tt"], "did you mean 'timm:resnet10t'"),
+        ([*COMPOSE, "debug"], "give one: tokenizer="),
+        ([*COMPOSE, "mni"], "did you mean 'mini'"),
+        ([*COMPOSE, "debug", "--layers", "3;7"], "--layers '3;7': expected numbers"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(run, folder, picture, tmp_path, args, words):

@@ -10,10 +10,12 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MllamaForConditionalGeneration
 
+import vlm
 from adapters.lora import (
     CONFIG,
     WEIGHTS,
@@ -31,6 +33,7 @@ from adapters.lora import (
     unmerge,
 )
 from tests.conftest import tiny_config, tiny_model
+from vlm.api import VLM
 from vlm.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from vlm.checkpoints.peft import layer_names, load_adapter, save_adapter
 from vlm.training.groups import group_layers
@@ -345,6 +348,35 @@ def test_layers_that_their_parent_never_calls_take_no_adapter(kind):
     unheard = "out_proj" if kind == "torch" else "qkv"
     with pytest.raises(ValueError, match=f"'{unheard}' is no nn.Linear .*whose weight its parent uses"):
         add_lora(model, [unheard], "more")
+
+
+# What users call
+
+
+def test_adapters_are_loaded_switched_and_left_out(chat, tmp_path):
+    VLM(tiny_model(), chat).save(tmp_path / "m")
+    model = tiny_model()
+    add_lora(model, group_layers(model, ["text"]))
+    randomise(model)
+    save_adapter(model, tmp_path / "a")
+    picture = Image.effect_noise((40, 30), 60).convert("RGB")
+
+    def logprob(m):
+        return m.answer(picture, "How many?", max_new_tokens=4).logprob
+
+    plain, adapted = (vlm.load(tmp_path / "m", device="cpu", adapter=a) for a in (None, tmp_path / "a"))
+    without, expected = logprob(plain), logprob(VLM(model, chat))
+    assert abs(without - expected) > 1e-3
+    assert logprob(adapted) == pytest.approx(expected, abs=1e-4)
+    adapted.use_adapter(None)
+    assert logprob(adapted) == pytest.approx(without, abs=1e-4)
+    adapted.use_adapter("default")
+    plain.load_adapter(tmp_path / "a", "cats")
+    assert logprob(adapted) == pytest.approx(expected, abs=1e-4) == logprob(plain)
+    with pytest.raises(ValueError, match="no adapter 'cat' .did you mean 'cats'"):
+        plain.use_adapter("cat")
+    with pytest.raises(ValueError, match=f"{CONFIG}: this file is missing"):
+        vlm.load(tmp_path / "m", device="cpu", adapter=tmp_path / "m")
 
 
 # Bad input

@@ -22,6 +22,7 @@ data_app = typer.Typer(help="Training data from the procedural worlds.", no_args
 app.add_typer(data_app, name="data")
 
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
+Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter of the model, PEFT's or ours.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write all figures to this file; - is standard output.")]
 MaxTokens = Annotated[int, typer.Option(help="New tokens at most.")]
 
@@ -65,21 +66,26 @@ def show(results: list, names: list[str], path: str | None) -> None:
 
 
 @app.command()
-def caption(images: list[str], model: Model = None, max_new_tokens: MaxTokens = 96, json_path: Json = None) -> None:
+def caption(
+    images: list[str], model: Model = None, adapter: Adapter = None, max_new_tokens: MaxTokens = 96,
+    json_path: Json = None,
+) -> None:  # fmt: skip
     """Describe pictures."""
     import vlm
 
-    show(vlm.load(model).caption(images, max_new_tokens=max_new_tokens), images, json_path)
+    loaded = vlm.load(model, adapter=adapter)
+    show(loaded.caption(images, max_new_tokens=max_new_tokens), images, json_path)
 
 
 @app.command()
 def ask(
-    image: str, question: str, model: Model = None, max_new_tokens: MaxTokens = 48, json_path: Json = None
-) -> None:
+    image: str, question: str, model: Model = None, adapter: Adapter = None, max_new_tokens: MaxTokens = 48,
+    json_path: Json = None,
+) -> None:  # fmt: skip
     """Ask a question about a picture."""
     import vlm
 
-    result = vlm.load(model).answer(image, question, max_new_tokens=max_new_tokens)
+    result = vlm.load(model, adapter=adapter).answer(image, question, max_new_tokens=max_new_tokens)
     if json_path != "-":
         print(result)
     write_json(json_path, {"image": image, "question": question, **result.to_dict()})
@@ -87,12 +93,13 @@ def ask(
 
 @app.command()
 def demo(
-    model: Model = None, host: str = "127.0.0.1", port: int = 7860, share: bool = False, json_path: Json = None
-) -> None:
+    model: Model = None, adapter: Adapter = None, host: str = "127.0.0.1", port: int = 7860, share: bool = False,
+    json_path: Json = None,
+) -> None:  # fmt: skip
     """Open the image Q&A page."""
     import vlm
 
-    loaded = vlm.load(model)
+    loaded = vlm.load(model, adapter=adapter)
     write_json(json_path, {"host": host, "port": port, "model": loaded.describe()})
     page = importlib.import_module("demo.app")  # by name: the arrow of imports runs from the demo to us
     page.serve(loaded, host=host, port=port, share=share)
@@ -115,6 +122,55 @@ def info(
     if json_path != "-":
         print(to_text(found))
     write_json(json_path, found)
+
+
+@app.command()
+def compose(
+    encoder: Annotated[str, typer.Option(help="tiled, timm:NAME or open_clip:NAME; `vlm encoders` lists them.")],
+    connector: Annotated[str, typer.Option(help="linear, mlp, perceiver:64 or qformer:32 (tokens per picture).")],
+    decoder: Annotated[str, typer.Option(help="Folder or hub id of a Llama, or a preset (random weights).")],
+    out: Annotated[str, typer.Option(help="Folder of the new model.")],
+    tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, for presets.")] = None,
+    every: Annotated[int, typer.Option(help="A gated block before every n-th layer.")] = 4,
+    layers: Annotated[str | None, typer.Option(help="Or before just these, such as 3,7.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch the encoder's weights.")] = False,
+    tile_size: Annotated[int | None, typer.Option(help="Pixels; the encoder's own where absent.")] = None,
+    max_tiles: Annotated[int | None, typer.Option(help="Tiles per picture; 4, or as the preset says.")] = None,
+    taps: Annotated[str | None, typer.Option(help="Inner layers that join the features, such as 1,3.")] = None,
+    json_path: Json = None,
+) -> None:
+    """Put gated cross-attention between an image encoder and a Llama, and write the model that training begins with."""
+    import vlm
+    from vlm.checkpoints.info import describe, to_text
+
+    made = vlm.compose(
+        device="cpu", encoder=encoder, connector=connector, decoder=decoder, tokenizer=tokenizer,
+        cross_attention_every=every, pretrained=pretrained, tile_size=tile_size, max_tiles=max_tiles,
+        cross_attention_layers=parse_numbers("--layers", layers), taps=parse_numbers("--taps", taps) or (),
+    )  # fmt: skip
+    made.save(out)
+    found = describe(out)
+    if json_path != "-":
+        print(to_text(found))
+    write_json(json_path, found)
+
+
+@app.command()
+def encoders(
+    filter: Annotated[str, typer.Argument(help="A part of the name, or a glob such as 'timm:*siglip*'.")] = "",
+    json_path: Json = None,
+) -> None:
+    """List the image encoders that a model can be composed with."""
+    from encoders import list_encoders
+    from vlm.config import near_match
+
+    names = list_encoders(filter)
+    if not names:
+        hint = near_match(filter, list_encoders())
+        raise ValueError(f"no encoder has {filter!r} in its name{hint}; a glob such as 'timm:*vit*' is fine too")
+    if json_path != "-":
+        print("\n".join(names))
+    write_json(json_path, names)
 
 
 @app.command()
@@ -211,6 +267,14 @@ def render(
     if json_path != "-":
         print(f"{found['samples']} samples in {found['shards']} shards in {out}")
     write_json(json_path, found)
+
+
+def parse_numbers(flag: str, text: str | None) -> tuple[int, ...] | None:
+    """Layer numbers written with commas."""
+    try:
+        return None if text is None else tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"{flag} {text!r}: expected numbers with commas between, such as {flag} 3,7") from None
 
 
 def parse_weights(items: list[str]) -> dict[str, float]:
