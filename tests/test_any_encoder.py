@@ -153,4 +153,5 @@ def test_a_folder_gives_the_same_model_without_a_network(built, composed, tmp_pa
         assert again.model.config == made.config and again.chat_format.image_id == made.chat.image_id
         ours, theirs = made.model.state_dict(), again.model.state_dict()
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-        assert torch.equal(again.model(TOKENS, **batch), made.model(TOKENS, **batch))
+        # equal weights elsewhere in memory: some convolutions take another path and round otherwise
+        torch.testing.assert_close(again.model(TOKENS, **batch), made.model(TOKENS, **batch), atol=1e-5, rtol=1e-4)
