@@ -1,4 +1,6 @@
-"""Draw the learning curve of a training run from its log: `python -m benchmarks.learning_curve LOG.jsonl`.
+"""Draw the learning curve of a training run from its log: `python -m benchmarks.learning_curve LOG.jsonl [LOG.jsonl ...]`.
+
+Several logs are of runs that went on from one another, in this order.
 
 The upper panel is the share of answer tokens that were right on pictures never seen before (every picture of a run is
 new), the lower one the losses. Needs `pip install -e .[docs]`.
@@ -26,6 +28,18 @@ def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
             if name in row:
                 curves.setdefault(name, []).append((pictures, row[name]))
     return curves
+
+
+def one_after_another(logs: list[Path]) -> dict[str, list[tuple[int, float]]]:
+    """The curves of several logs as those of one run."""
+    whole: dict[str, list[tuple[int, float]]] = {}
+    seen = 0
+    for log in logs:
+        curves = read_log(log)
+        for name, points in curves.items():
+            whole.setdefault(name, []).extend((seen + pictures, value) for pictures, value in points)
+        seen = max((points[-1][0] for points in whole.values()), default=0)
+    return whole
 
 
 def smooth(points: list[tuple[int, float]], window: int = 5) -> list[float]:
@@ -61,19 +75,19 @@ def draw(curves: dict[str, list[tuple[int, float]]], out: Path) -> None:
 
 
 def main(
-    log: Path, out: Path = Path("learning-curve.png"),
+    logs: list[Path], out: Path = Path("learning-curve.png"),
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here")] = None,
 ) -> None:  # fmt: skip
     """Draw the curve and say where it ended."""
     from vlm.cli import one_line_errors, write_json
 
     with one_line_errors():
-        curves = read_log(log)
+        curves = one_after_another(logs)
         draw(curves, out)
         ends = {name: round(smooth(points)[-1], 4) for name, points in curves.items()}
         if json_path != "-":
             print(f"{out}: " + ", ".join(f"{name} {value}" for name, value in ends.items()))
-        write_json(json_path, {"log": str(log), "out": str(out), "ends": ends, "curves": curves})
+        write_json(json_path, {"logs": [str(log) for log in logs], "out": str(out), "ends": ends, "curves": curves})
 
 
 if __name__ == "__main__":
