@@ -31,6 +31,31 @@ from vlm.model import VisionLanguageModel
 Asked = tuple[Prompt, list[Picture], Sampling]
 
 
+class Stream:
+    """Iterates over the tokens of one request; unlike a generator it also ends it when it was never started."""
+
+    def __init__(self, engine: "Engine", sequence: Sequence):
+        self.engine, self.sequence = engine, sequence
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Step:
+        sequence = self.sequence
+        while not sequence.steps:
+            if sequence.finish is not None:
+                raise StopIteration
+            self.engine._advance(sequence)
+        return sequence.steps.popleft()
+
+    def close(self) -> None:
+        """End the request and free what it holds."""
+        self.engine.cancel(self.sequence)
+        self.sequence.steps.clear()
+
+    __del__ = close
+
+
 class Engine:
     """Generates for one model.
 
@@ -118,16 +143,9 @@ class Engine:
         with self._lock:
             self.scheduler.cancel(sequence)
 
-    def follow(self, sequence: Sequence) -> Generator[Step]:
-        """The tokens of a request as they come; closing the generator cancels it."""
-        try:
-            while sequence.finish is None or sequence.steps:
-                if not sequence.steps:
-                    self._advance(sequence)
-                while sequence.steps:
-                    yield sequence.steps.popleft()
-        finally:
-            self.cancel(sequence)
+    def follow(self, sequence: Sequence) -> "Stream":
+        """The tokens of a request as they come; closing or forgetting the iterator cancels it."""
+        return Stream(self, sequence)
 
     def _advance(self, *sequences: Sequence) -> None:
         """Run one pass for everybody, unless another thread has meanwhile made what these wait for."""
@@ -252,8 +270,7 @@ class Engine:
 
     def _read(self, s: Sequence, start: int, tokens: list[int], branches: list[int] | None = None) -> torch.Tensor:
         """Logits of these tokens (the last alone where they are no branches), in one pass."""
-        piece = Piece(
-            tokens, start, s.pages, s.seen(start, len(tokens)), all_logits=branches is not None, branches=branches
-        )
+        n_logits = 1 if branches is None else len(tokens)
+        piece = Piece(tokens, start, s.pages, s.seen(start, len(tokens)), n_logits, branches)
         plan, _ = lay_out([piece], self.device)
         return forward(self.scheduler.weights, self.scheduler.pool, plan)

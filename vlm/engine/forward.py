@@ -38,7 +38,7 @@ class Piece:
     start: int  # place of the first token in the text
     pages: list[int]  # with room for all of them
     seen: list[tuple[int, Seen]]  # runs of tokens that see the same: (how many, what)
-    all_logits: bool = False  # of every token, not of the last alone
+    n_logits: int = 1  # of how many tokens, counted from the last; none of a prompt's beginning
     branches: list[int] | None = None  # lengths of alternatives that follow `start` side by side, not one another
 
 
@@ -88,7 +88,7 @@ def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]
         held = [page * PAGE + z for page in piece.pages[: pages_for(piece.start + n)] for z in range(PAGE)]
         held = held[: piece.start + n]
         slots += held[piece.start :]
-        wanted += range(first, first + n) if piece.all_logits else [first + n - 1]
+        wanted += range(first + n - piece.n_logits, first + n)
         if n > 1:
             mask = _mask(piece)
             longer.append((
@@ -111,7 +111,7 @@ def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]
         tokens=torch.tensor(tokens, device=device),
         positions=torch.tensor(positions, device=device),
         slots=torch.tensor(slots, device=device),
-        wanted=torch.tensor(wanted, device=device) if len(wanted) < len(tokens) else None,
+        wanted=torch.tensor(wanted, dtype=torch.long, device=device) if len(wanted) < len(tokens) else None,
         table=table, table_mask=mask, longer=longer, sights=list(_merge(sights)),
     )  # fmt: skip
     return plan, order
@@ -161,6 +161,8 @@ def forward(weights: DecoderWeights, pool: PagePool, plan: Plan) -> Tensor:
         x = _layer(layer, x, cos.to(x.device), sin.to(x.device), here, pool.layer(i, layer.device), config)
     x = x.to(home)
     x = x if plan.wanted is None else x[plan.wanted]
+    if not len(x):
+        return x.new_empty(0, config.vocab_size)
     return weights.lm_head(weights.norm(x)).to(home)
 
 

@@ -48,6 +48,7 @@ class PagePool:
             raise OutOfPages(f"{missing} pages are needed, {len(self._free)} are free")
         pages.extend(self._free.pop() for _ in range(missing))
 
+    @torch.inference_mode()  # as the memory was made
     def release(self, pages: list[int], wipe: bool = False) -> None:
         """Take pages back; `wipe` zeroes them, for those of a sequence that went wrong."""
         if wipe and pages:

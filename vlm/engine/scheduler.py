@@ -235,7 +235,8 @@ class Scheduler:
                 continue
             budget -= n if pending > 1 else 0
             tokens = s.tokens[s.done : s.done + n] + guesses
-            piece = Piece(tokens, s.done, s.pages, s.seen(s.done, len(tokens)), all_logits=bool(guesses))
+            n_logits = 1 + len(guesses) if n == pending else 0
+            piece = Piece(tokens, s.done, s.pages, s.seen(s.done, len(tokens)), n_logits)
             pieces.append((s, piece, guesses))
         return [p for p in pieces if p[0] in self.running]
 
@@ -275,23 +276,19 @@ class Scheduler:
     @torch.inference_mode()
     def _take(self, logits: Tensor, pieces: list[tuple[Sequence, Piece, list[int]]]) -> None:
         """Choose tokens from logits (in the order of the pieces), with one transfer from the device."""
-        rows = [(s, i) for s, piece, _ in pieces for i in range(len(piece.tokens) if piece.all_logits else 1)]
-        samplings = [s.sampling for s, _ in rows]
-        chosen = choose(logits, samplings, [s.random if i == 0 else None for s, i in rows])
-        scores = logits.float()
-        logprobs = scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)
-        found, logprobs = torch.stack([chosen.double(), logprobs.double()]).tolist()
-        first = 0
+        rows = [s for s, piece, _ in pieces for _ in range(piece.n_logits)]
+        if rows:
+            chosen = choose(logits, [s.sampling for s in rows], [s.random for s in rows])
+            scores = logits.float()
+            logprobs = scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)
+            answers = iter(torch.stack([chosen.double(), logprobs.double()], dim=1).tolist())
         for s, piece, guesses in pieces:
-            n = len(piece.tokens) if piece.all_logits else 1
-            answers = [(int(t), p) for t, p in zip(found[first : first + n], logprobs[first : first + n], strict=True)]
-            first += n
-            whole = s.done + len(piece.tokens) - len(guesses) == len(s.tokens)
             s.done += len(piece.tokens) - len(guesses)
-            if any(p != p for _, p in answers):
+            said = [(int(token), p) for token, p in itertools.islice(answers, piece.n_logits)] if rows else []
+            if any(p != p for _, p in said):
                 self._end(s, "error", "the model gave logits that are not finite; check its weights and dtype")
-            elif whole:
-                self._say(s, answers[-1 - len(guesses) :], guesses)
+            elif said:
+                self._say(s, said, guesses)
 
     def _say(self, s: Sequence, answers: list[tuple[int, float]], guesses: list[int]) -> None:
         """New tokens of a sequence: one, and one more for each guess that was right."""
