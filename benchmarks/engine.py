@@ -1,0 +1,389 @@
+"""The engine beside transformers' generate: `python -m benchmarks.engine --against transformers`.
+
+Both run the same random weights, prompts and pictures in one process, turn by turn; between the turns the machine's
+memory is read, which gives the limit that decoding has.
+
+Notable here:
+- "decode" is the median time between tokens of a running answer, of one row and of eight rows, each with a picture of
+  its own. Its floor is the bytes of the weights that a token needs, by the bandwidth measured in this run.
+- "first token" is from preprocessed tiles and tokens to the first token.
+- "mixed" is 64 requests, four questions on each of 16 pictures of one to four tiles, as they come; transformers takes
+  them sorted by length, in batches of the size that was fastest for it.
+- Bandwidth is the best of several ways of reading memory in the same dtype: a limit that is too low would flatter.
+- In fp32 the tokens of both are compared. transformers' ViT is given the features that Meta's code takes.
+- `--dry-run` builds the real sizes without memory, runs every shape on the meta device and prints the floors.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from benchmarks.memory import load_ours, pad_picture
+from benchmarks.mllama import DTYPES, SIZES, commit, describe_machine, tap_inputs, weights_folder
+from vlm.chat import Prompt
+from vlm.checkpoints.keys import empty_model
+from vlm.config import PRESETS, ModelConfig
+from vlm.engine import Engine, Limits, Sampling
+from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.pages import PagePool, pages_for
+from vlm.engine.pictures import Encoded, Picture
+from vlm.engine.weights import DecoderWeights
+
+PROMPT, NEW = 64, 32
+GRIDS = ((1, 1), (1, 2), (1, 3), (2, 2))  # of one to four tiles
+GOALS = {"decode 1": (1.5, 0.85), "decode 8": (2.5, 0.60), "mixed": (5.0, None)}  # by transformers, by the floor
+H200_BANDWIDTH = 4.3e12  # bytes per second, as measured on such a card by others
+
+
+class Requests:
+    """Prompts and pictures, as ours and as theirs."""
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: str, n: int, per_picture: int, vary: bool):
+        generator = torch.Generator().manual_seed(n + vary)
+        self.config, self.dtype, self.device = config, dtype, device
+        size, vocab = config.image.tile_size, config.decoder.vocab_size
+        self.pictures: list[Picture] = []
+        for i in range(n // per_picture):
+            grid = GRIDS[i % 4] if vary else GRIDS[0]
+            tiles = torch.randn(grid[0] * grid[1], 3, size, size, generator=generator)
+            self.pictures.append((tiles.to(dtype).float(), grid))
+        self.prompts = []
+        for _ in range(n):
+            length = int(torch.randint(20, PROMPT, (1,), generator=generator)) if vary else PROMPT
+            tokens = [vocab, *torch.randint(vocab, (length - 1,), generator=generator).tolist()]
+            self.prompts.append(Prompt(tokens=tokens, labels=[], sees=[(0, 1)] * length, images=[None]))
+        self.shown = [[self.pictures[i // per_picture]] for i in range(n)]
+
+    def theirs(self, rows: list[int], grids: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """What transformers' generate wants: padded on the left, all tiles that there could be."""
+        width, max_tiles = max(len(self.prompts[i].tokens) for i in rows), self.config.image.max_tiles
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        mask, cross = torch.zeros_like(ids), torch.zeros(len(rows), width, 1, max_tiles, dtype=torch.long)
+        parts = []
+        for row, i in enumerate(rows):
+            tokens, (tiles, grid) = self.prompts[i].tokens, self.shown[i][0]
+            ids[row, -len(tokens) :] = torch.tensor(tokens)
+            mask[row, -len(tokens) :] = 1
+            cross[row, -len(tokens) :, :, : len(tiles)] = 1
+            parts.append(pad_picture(tiles[None, None].to(self.dtype), grids.index(grid) + 1, max_tiles))
+        inputs = {"input_ids": ids, "attention_mask": mask, "cross_attention_mask": cross}
+        inputs |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: value.to(self.device) for name, value in inputs.items()}
+
+
+class Clock:
+    """Reads the time when the device is done."""
+
+    def __init__(self, device: str):
+        self.device, self.times = device, []
+
+    def __call__(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        return self.times[-1]
+
+    @property
+    def between(self) -> float:
+        """Median seconds from one token to the next, without the first."""
+        return statistics.median(b - a for a, b in zip(self.times[2:], self.times[3:], strict=False))
+
+
+def run_ours(engine: Engine, asked: Requests, new: int, device: str) -> tuple[Clock, list[list[int]]]:
+    """All requests at once, their pictures not yet encoded."""
+    engine.scheduler.cache.clear()
+    clock, out = Clock(device), [[] for _ in asked.prompts]
+    clock()
+    for step in engine.steps(asked.prompts, asked.shown, Sampling(max_new_tokens=new)):
+        if step.row == 0:
+            clock()
+        out[step.row].append(step.token)
+    clock.end = clock()
+    clock.times.pop()
+    return clock, out
+
+
+def run_theirs(model: nn.Module, asked: Requests, new: int, device: str, batch: int) -> tuple[Clock, list[list[int]]]:
+    """The same through generate, in batches of similar length."""
+    from transformers import StoppingCriteriaList
+
+    clock, out = Clock(device), [[] for _ in asked.prompts]
+    grids = [tuple(g) for g in model.config.vision_config.supported_aspect_ratios]
+
+    def tick(ids: Tensor, _scores, **_) -> Tensor:
+        clock()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    clock()
+    order = sorted(range(len(out)), key=lambda i: len(asked.prompts[i].tokens))
+    for first in range(0, len(order), batch):
+        rows = order[first : first + batch]
+        inputs = asked.theirs(rows, grids)
+        found = model.generate(
+            **inputs, max_new_tokens=new, do_sample=False, eos_token_id=None, pad_token_id=0,
+            stopping_criteria=StoppingCriteriaList([tick]),
+        )  # fmt: skip
+        for i, tokens in zip(rows, found[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            out[i] = tokens
+    clock.end = clock()
+    clock.times.pop()
+    return clock, out
+
+
+def bandwidth(dtype: torch.dtype, device: str) -> Callable[[], float]:
+    """Bytes per second at which weights can be read: the best of a sum, a plain and a packed product with a vector."""
+    rows = 65536 if device == "cuda" else 8192
+    matrix = torch.randn(rows, 8192 if device == "cuda" else 4096, device=device).to(dtype)
+    vector = torch.randn(1, matrix.shape[1], device=device).to(dtype)
+    ways = [lambda: matrix.view(torch.int32).sum(), lambda: nn.functional.linear(vector, matrix)]
+    if device == "cpu":
+        packed = torch.ops.mkldnn._reorder_linear_weight(matrix, 1)
+        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(vector, packed, None, "none", [], ""))
+
+    def measure() -> float:
+        best = 0.0
+        for way in ways:
+            for _ in range(3):
+                clock = Clock(device)
+                clock()
+                way()
+                best = max(best, matrix.nbytes / (clock() - clock.times[0]))
+        return best
+
+    return measure
+
+
+def decode_bytes(config: ModelConfig, itemsize: int) -> int:
+    """Bytes of weights that one token needs where it sees a picture: no encoder, embeddings, image keys and values."""
+    decoder = empty_model(config).decoder
+    skipped = ("embed_tokens", ".attn.k_proj", ".attn.v_proj", ".attn.k_norm")
+    n = 0
+    for name, p in decoder.named_parameters():
+        unread = name.startswith(skipped[0]) if not config.decoder.tie_embeddings else False
+        if unread or name.startswith("cross_attention.") and any(s in name for s in skipped[1:]):
+            continue
+        n += p.numel()
+    return n * itemsize
+
+
+def compare(preset: str, dtype_name: str, device: str, repeats: int) -> dict:
+    """All figures of one dtype."""
+    dtype, rows = DTYPES[dtype_name], {}
+    with weights_folder(SIZES[preset], dtype, device) as (folder, theirs):
+        ours = load_ours(str(folder), dtype, device)
+        tap_inputs(theirs)
+        config = ours.config
+        limits = Limits(rows=64, chunk=2048)
+        engine = Engine(ours, stop_ids=frozenset(), limits=limits)
+        work = {
+            "decode 1": Requests(config, dtype, device, 1, 1, vary=False),
+            "decode 8": Requests(config, dtype, device, 8, 1, vary=False),
+            "mixed": Requests(config, dtype, device, 64, 4, vary=True),
+        }
+        batches = {"decode 1": 1, "decode 8": 8, "mixed": best_batch(theirs, work["mixed"], device)}
+        read, rates, tokens = bandwidth(dtype, device), [], {}
+        read()
+        for turn in range(repeats + 1):  # the first warms up
+            for name, asked in work.items():
+                new = NEW if name != "mixed" else 8
+                for side in ("ours", "theirs"):
+                    clock, said = (
+                        run_ours(engine, asked, new, device)
+                        if side == "ours"
+                        else run_theirs(theirs, asked, new, device, batches[name])
+                    )
+                    tokens[name, side] = said
+                    if not turn:
+                        continue
+                    row = rows.setdefault(name, {}).setdefault(side, {"seconds": [], "first_token": []})
+                    row["seconds"].append(clock.end - clock.times[0] if name == "mixed" else clock.between)
+                    row["first_token"].append(clock.times[1] - clock.times[0])
+                if turn:
+                    rates.append(read())
+    rate, n_bytes = statistics.median(rates), decode_bytes(config, dtype.itemsize)
+    for name, row in rows.items():
+        for side in ("ours", "theirs"):
+            row[side] |= {f"median_{k}": statistics.median(row[side][k]) for k in ("seconds", "first_token")}
+        pairs = zip(row["theirs"]["seconds"], row["ours"]["seconds"], strict=True)
+        row["ratio"] = statistics.median(a / b for a, b in pairs)
+        pairs = zip(row["theirs"]["first_token"], row["ours"]["first_token"], strict=True)
+        row["first_token_ratio"] = statistics.median(a / b for a, b in pairs)
+        same = [a == b for a, b in zip(tokens[name, "ours"], tokens[name, "theirs"], strict=True)]
+        row["equal_answers"] = sum(same) / len(same)
+        row["goal"], row["goal_of_floor"] = GOALS[name]
+        if name != "mixed":
+            floor = n_bytes / rate
+            row |= {"floor": floor} | {f"{s}_of_floor": floor / row[s]["median_seconds"] for s in ("ours", "theirs")}
+    return {
+        "dtype": dtype_name, "bandwidth": {"median": rate, "max": max(rates)}, "decode_bytes": n_bytes,
+        "their_batch": batches["mixed"], "stages": rows,
+    }  # fmt: skip
+
+
+def best_batch(model: nn.Module, asked: Requests, device: str) -> int:
+    """The batch size at which transformers is fastest on the mixed requests."""
+    found = {}
+    for batch in (4, 16, 64):
+        clock, _ = run_theirs(model, asked, 8, device, batch)
+        found[batch] = clock.end - clock.times[0]
+    return min(found, key=found.__getitem__)
+
+
+@torch.inference_mode()
+def profile(preset: str, dtype_name: str, device: str) -> list[dict]:
+    """One decode step, operator by operator: transformers', the engine on the model's modules, the engine."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    found = []
+    with weights_folder(SIZES[preset], DTYPES[dtype_name], device) as (folder, theirs):
+        ours = load_ours(str(folder), DTYPES[dtype_name], device)
+        asked = Requests(ours.config, DTYPES[dtype_name], device, 1, 1, vary=False)
+
+        def engine_step(fuse: bool) -> Callable:
+            engine = Engine(ours, stop_ids=frozenset(), fuse=fuse)
+            steps = engine.steps(asked.prompts, asked.shown, Sampling(max_new_tokens=40))
+            return lambda: next(steps)
+
+        def their_step() -> Callable:
+            grids = [tuple(g) for g in theirs.config.vision_config.supported_aspect_ratios]
+            inputs = asked.theirs([0], grids)
+            state = {"out": theirs(**inputs, use_cache=True), "n": PROMPT}
+
+            def step():
+                cache = state["out"].past_key_values
+                n = state["n"] = state["n"] + 1
+                state["out"] = theirs(
+                    input_ids=state["out"].logits[:, -1:].argmax(-1), past_key_values=cache, use_cache=True,
+                    attention_mask=torch.ones(1, n, dtype=torch.long, device=device),
+                    cross_attention_mask=inputs["cross_attention_mask"][:, -1:],
+                )  # fmt: skip
+
+            return step
+
+        for name, make in (("transformers", their_step), ("engine, modules as they are", lambda: engine_step(False)),
+                           ("engine", lambda: engine_step(True))):  # fmt: skip
+            step = make()
+            for _ in range(4):
+                step()
+            with record(
+                activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
+            ) as run:
+                step()
+            events = [e for e in run.key_averages() if e.key.startswith(("aten::", "mkldnn::"))]
+            top = sorted(events, key=lambda e: -e.self_cpu_time_total)[:8]
+            found.append({
+                "name": name, "operators": sum(e.count for e in events),
+                "ms": sum(e.self_cpu_time_total for e in events) / 1e3,
+                "top": [(e.key, e.count, round(e.self_cpu_time_total / 1e3, 3)) for e in top],
+            })  # fmt: skip
+    return found
+
+
+def dry_run() -> list[dict]:
+    """The real sizes: every shape of prefill and decode on the meta device, and the floors of an H200."""
+    found = []
+    for name in ("11b", "90b"):
+        config = PRESETS[name]
+        model = empty_model(config)
+        weights = DecoderWeights(model.decoder, fuse=False)
+        pool, meta = PagePool(config.decoder, 1 + pages_for(65 * 600), torch.bfloat16), torch.device("meta")
+        with torch.inference_mode():
+            n = (config.image.tile_size // config.encoder.patch_size) ** 2 + 1  # of one tile
+            image = model.decoder.image_keys_values(torch.zeros(1, n, config.decoder.dim, device="meta"))
+            seen = (Encoded(image, [0, n]), 0, n)
+            pages = list(range(1, 34))
+            prompt = [Piece([1] * 512, 0, pages, [(512, seen)])]
+            for pieces in (prompt, [Piece([1], 512, pages, [(1, seen)]) for _ in range(64)]):
+                logits = forward(weights, pool, lay_out(pieces, meta)[0])
+                assert logits.shape == (len(pieces), config.decoder.vocab_size)
+        for kind, size in (("bf16", 2), ("int8", 1), ("int4", 0.53)):
+            n_bytes = int(decode_bytes(config, 1) * size)
+            found.append({
+                "model": name, "weights": kind, "bytes": n_bytes, "ms": n_bytes / H200_BANDWIDTH * 1e3,
+            })  # fmt: skip
+    return found
+
+
+def to_markdown(report: dict) -> str:
+    """The tables of a report."""
+    machine = report["machine"]
+    lines = [
+        f"{report['preset']} on {machine['gpu'] or machine['cpu']}, {machine['threads']} threads; torch "
+        f"{machine['torch']}, transformers {machine['transformers']}; {report['date']}, {report['commit']}; medians of "
+        f"{report['repeats']} turns"
+    ]
+    for found in report.get("results", ()):
+        rate, megabytes = found["bandwidth"]["median"] / 1e9, found["decode_bytes"] / 1e6
+        lines += ["", f"{found['dtype']}; memory is read at {rate:.1f} GB/s, a token needs {megabytes:,.0f} MB", ""]
+        lines += [
+            "| stage | ours | theirs | ratio | goal | floor | ours / floor | theirs / floor | goal | same answers |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+        for name, row in found["stages"].items():
+            unit = "ms a token" if name != "mixed" else "ms in all"
+            times = [f"{row[s]['median_seconds'] * 1e3:,.1f}" for s in ("ours", "theirs")]
+            of = [f"{row[f'{s}_of_floor']:.0%}" if "floor" in row else "-" for s in ("ours", "theirs")]
+            floor = f"{row['floor'] * 1e3:.1f}" if "floor" in row else "-"
+            goal = f"{row['goal_of_floor']:.0%}" if row["goal_of_floor"] else "-"
+            cells = [f"{name}, {unit}", *times, f"{row['ratio']:.2f}x", f"{row['goal']}x", floor, *of, goal]
+            lines += ["| " + " | ".join([*cells, f"{row['equal_answers']:.0%}"]) + " |"]
+        row = found["stages"]["decode 1"]
+        first = [f"{row[s]['median_first_token'] * 1e3:,.1f}" for s in ("ours", "theirs")]
+        cells = [f"first token, 1 tile, {PROMPT} tokens, ms", *first, f"{row['first_token_ratio']:.2f}x", *["-"] * 6]
+        lines += ["| " + " | ".join(cells) + " |"]
+    for step in report.get("profile", ()):
+        lines += ["", f"One decode step of {step['name']}: {step['operators']} operators, {step['ms']:.2f} ms", ""]
+        lines += ["| operator | calls | ms |", "|---|---|---|"]
+        lines += [f"| {name} | {count} | {ms} |" for name, count, ms in step["top"]]
+    for row in report.get("dry_run", ()):
+        gigabytes = row["bytes"] / 1e9
+        lines += [f"{row['model']} {row['weights']}: {gigabytes:.2f} GB a token, {row['ms']:.2f} ms on an H200"]
+    return "\n".join(lines) + "\n"
+
+
+def main(
+    against: Annotated[str, typer.Option(help="transformers")] = "transformers",
+    preset: Annotated[str, typer.Option(help=f"sizes: {', '.join(SIZES)}")] = "small",
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or both with a comma")] = "fp32,bf16",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    repeats: Annotated[int, typer.Option(help="turns", min=1)] = 5,
+    with_profile: Annotated[bool, typer.Option("--profile", help="count the operators of a decode step")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="real sizes on the meta device, floors alone")] = False,
+    json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
+) -> None:
+    """Measure the engine and transformers' generate side by side."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    options = [("preset", [preset], SIZES), ("dtype", dtype.split(","), DTYPES), ("device", [device], ("cpu", "cuda")),
+               ("against", [against], ("transformers",))]  # fmt: skip
+    for name, found, choices in options:
+        if wrong := [f for f in found if f not in choices]:
+            raise typer.BadParameter(f"{wrong[0]!r}; choose from {', '.join(choices)}", param_hint=f"--{name}")
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "preset": preset,
+        "device": device, "repeats": repeats, "machine": describe_machine(device),
+    }  # fmt: skip
+    if dry:
+        report["dry_run"] = dry_run()
+    else:
+        report["results"] = [compare(preset, name, device, repeats) for name in dtype.split(",")]
+        if with_profile:
+            report["profile"] = profile(preset, dtype.split(",")[-1], device)
+    print(to_markdown(report), file=sys.stderr if json_path == "-" else sys.stdout)
+    if json_path is not None:
+        text = json.dumps(report, indent=1) + "\n"
+        sys.stdout.write(text) if json_path == "-" else Path(json_path).write_text(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)
