@@ -15,7 +15,8 @@ Notable here:
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence as Seq
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import Sequence as Seq
 
 import torch
 

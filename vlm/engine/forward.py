@@ -27,7 +27,7 @@ from vlm.engine.pictures import Encoded
 from vlm.engine.weights import CrossLayer, DecoderWeights, Layer
 from vlm.rope import rotary
 
-Seen = tuple[Encoded, int, int] | None  # pictures and the half-open interval of their tokens
+Seen = tuple[Encoded, int, int]  # pictures and the half-open interval of their tokens
 
 
 @dataclass(eq=False)
@@ -37,7 +37,7 @@ class Piece:
     tokens: list[int]
     start: int  # place of the first token in the text
     pages: list[int]  # with room for all of them
-    seen: list[tuple[int, Seen]]  # runs of tokens that see the same: (how many, what)
+    seen: list[tuple[int, Seen | None]]  # runs of tokens that see the same: (how many, what)
     n_logits: int = 1  # of how many tokens, counted from the last; none of a prompt's beginning
     branches: list[int] | None = None  # lengths of alternatives that follow `start` side by side, not one another
 
@@ -51,9 +51,11 @@ class Plan:
     slots: Tensor  # (N,), where the keys and values are written
     wanted: Tensor | None  # tokens whose logits are asked for; None: all
     table: Tensor | None  # (R, pages) of the sequences with one new token, which come first
-    table_mask: Tensor | None  # (R, 1, 1, S)
+    table_length: int  # tokens of the longest of them
+    table_mask: Tensor | None  # (R, 1, 1, S); None where all are as long
     longer: list[tuple[slice, Tensor, Tensor | None]]  # tokens, slots attended to, mask (T, S) or None: causal alone
-    sights: list[tuple[slice, Seen]]  # neighbours that see the same
+    sights: list[tuple[slice, Seen]]  # neighbours that see the same, by their places in `seeing`
+    seeing: Tensor | None  # tokens that see a picture; None: all do
     _moved: dict = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Plan":
@@ -64,8 +66,9 @@ class Plan:
             move = lambda t: None if t is None else t.to(device)  # noqa: E731
             self._moved[device] = Plan(
                 self.tokens.to(device), self.positions.to(device), self.slots.to(device), move(self.wanted),
-                move(self.table), move(self.table_mask),
-                [(where, slots.to(device), move(mask)) for where, slots, mask in self.longer], self.sights,
+                move(self.table), self.table_length, move(self.table_mask),
+                [(where, slots.to(device), move(mask)) for where, slots, mask in self.longer],
+                self.sights, move(self.seeing),
             )  # fmt: skip
         return self._moved[device]
 
@@ -79,40 +82,41 @@ def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]
 
     order = sorted(range(len(pieces)), key=rank)
     ordered = [pieces[i] for i in order]
-    tokens, positions, slots, wanted, sights = [], [], [], [], []
+    tokens, positions, slots, wanted, seeing = [], [], [], [], []
     longer: list[tuple[slice, Tensor, Tensor | None]] = []
+    sights: list[tuple[slice, Seen]] = []
     for piece in ordered:
         first, n = len(tokens), len(piece.tokens)
         tokens += piece.tokens
         positions += _positions(piece)
-        held = [page * PAGE + z for page in piece.pages[: pages_for(piece.start + n)] for z in range(PAGE)]
-        held = held[: piece.start + n]
-        slots += held[piece.start :]
+        slots += [piece.pages[i // PAGE] * PAGE + i % PAGE for i in range(piece.start, piece.start + n)]
         wanted += range(first + n - piece.n_logits, first + n)
         if n > 1:
+            held = torch.tensor(piece.pages)[:, None] * PAGE + torch.arange(PAGE)
             mask = _mask(piece)
             longer.append((
-                slice(first, first + n), torch.tensor(held, device=device), None if mask is None else mask.to(device)
+                slice(first, first + n), held.flatten()[: piece.start + n].to(device),
+                None if mask is None else mask.to(device),
             ))  # fmt: skip
         for count, seen in piece.seen:
-            sights.append((slice(first, first + count), seen))
+            if seen:
+                sights.append((slice(len(seeing), len(seeing) + count), seen))
+                seeing += range(first, first + count)
             first += count
-    singles = [p for p in ordered if len(p.tokens) == 1]
-    table = mask = None
-    if singles:
-        lengths = [p.start + 1 for p in singles]
-        width = pages_for(max(lengths))
-        table = torch.tensor(
-            [(p.pages + [0] * (width - len(p.pages)))[:width] for p in singles], device=device
-        )  # fmt: skip
-        if any(n < width * PAGE for n in lengths):
-            mask = (torch.arange(width * PAGE) < torch.tensor(lengths)[:, None])[:, None, None].to(device)
+    lengths = [p.start + 1 for p in ordered if len(p.tokens) == 1]
+    table, mask, longest = None, None, max(lengths, default=0)
+    if lengths:
+        width = pages_for(longest)
+        rows = [(p.pages + [0] * (width - len(p.pages)))[:width] for p in ordered[: len(lengths)]]
+        table = torch.tensor(rows, device=device)
+        if min(lengths) < longest:
+            mask = (torch.arange(longest) < torch.tensor(lengths)[:, None])[:, None, None].to(device)
+    index = lambda places: torch.tensor(places, dtype=torch.long, device=device)  # noqa: E731
     plan = Plan(
-        tokens=torch.tensor(tokens, device=device),
-        positions=torch.tensor(positions, device=device),
-        slots=torch.tensor(slots, device=device),
-        wanted=torch.tensor(wanted, dtype=torch.long, device=device) if len(wanted) < len(tokens) else None,
-        table=table, table_mask=mask, longer=longer, sights=list(_merge(sights)),
+        tokens=index(tokens), positions=index(positions), slots=index(slots),
+        wanted=index(wanted) if len(wanted) < len(tokens) else None,
+        table=table, table_length=longest, table_mask=mask, longer=longer,
+        sights=list(_merge(sights)), seeing=index(seeing) if len(seeing) < len(tokens) else None,
     )  # fmt: skip
     return plan, order
 
@@ -136,7 +140,7 @@ def _mask(piece: Piece) -> Tensor | None:
 
 
 def _merge(sights: list[tuple[slice, Seen]]) -> Iterable[tuple[slice, Seen]]:
-    for _, run in groupby(sights, key=lambda s: s[1] and (id(s[1][0]), *s[1][1:])):
+    for _, run in groupby(sights, key=lambda s: (id(s[1][0]), *s[1][1:])):
         parts = list(run)
         yield slice(parts[0][0].start, parts[-1][0].stop), parts[0][1]
 
@@ -151,10 +155,10 @@ def forward(weights: DecoderWeights, pool: PagePool, plan: Plan) -> Tensor:
     config, home = weights.config, plan.tokens.device
     x = weights.embed(plan.tokens)  # (N, D)
     cos, sin = _rope(plan, weights, x.dtype)
-    sees = any(seen for _, seen in plan.sights)
     for i, layer in enumerate(weights.layers):
-        if sees and i in weights.cross:
-            x = _cross_layer(weights.cross[i], x.to(weights.cross[i].device), plan, i, config)
+        if plan.sights and i in weights.cross:
+            block = weights.cross[i]
+            x = _cross_layer(block, x.to(block.device), plan.to(block.device), i, config)
         if layer.device != x.device:
             x = x.to(layer.device)
         here = plan.to(layer.device)
@@ -191,7 +195,7 @@ def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory
     if plan.table is not None:
         n = len(plan.table)
         held = memory.view(-1, PAGE * 2 * n_kv * head_dim)[plan.table]  # (R, pages, Z * 2 * Hkv * Dh)
-        k, v = _keys_values(held.view(n, -1, 2, n_kv, head_dim), x.dtype)
+        k, v = _keys_values(held.view(n, -1, 2, n_kv, head_dim)[:, : plan.table_length], x.dtype)
         grouped = q[:n].reshape(n, n_kv, -1, head_dim)  # (R, Hkv, G, Dh): one token, so its heads are the queries
         out[:n] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=plan.table_mask).reshape(n, n_heads, head_dim)
     for where, slots, mask in plan.longer:
@@ -212,25 +216,15 @@ def _keys_values(held: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config) -> Tensor:
     """The gated block, for the tokens that see a picture."""
-    groups = [(where, seen) for where, seen in plan.sights if seen]
-    inside = sum(where.stop - where.start for where, _ in groups)
-    index = None
-    if inside < len(x):
-        index = torch.cat([torch.arange(where.start, where.stop) for where, _ in groups]).to(x.device)
-    h = x if index is None else x[index]  # (n, D)
+    h = x if plan.seeing is None else x[plan.seeing]  # (n, D)
     n_kv, head_dim = config.n_kv_heads, config.head_dim
     q = layer.q_norm(layer.q(layer.attn_norm(h)).view(len(h), -1, head_dim))  # (n, H, Dh)
     out = torch.empty_like(q)
-    first = 0
-    for where, seen in groups:
-        assert seen is not None
-        pictures, start, end = seen
-        here = slice(first, first + where.stop - where.start)
+    for here, (pictures, start, end) in plan.sights:
         key, value = (t[:, :, start:end].to(x.device) for t in pictures.image[number])  # (1, Hkv, S, Dh)
         mine = q[here].view(-1, n_kv, config.n_heads // n_kv, head_dim).permute(1, 0, 2, 3)  # (Hkv, n, G, Dh)
         seen_by = F.scaled_dot_product_attention(mine.flatten(1, 2)[None], key, value)  # (1, Hkv, n * G, Dh)
         out[here] = seen_by.reshape(n_kv, -1, config.n_heads // n_kv, head_dim).permute(1, 0, 2, 3).flatten(1, 2)
-        first = here.stop
     h = torch.addcmul(h, layer.attn_gate.tanh(), layer.o(out.flatten(1)))
     h = torch.addcmul(h, layer.ffn_gate.tanh(), layer.ffn(layer.ffn_norm(h)))
-    return h if index is None else x.index_copy(0, index, h)
+    return h if plan.seeing is None else x.index_copy(0, plan.seeing, h)

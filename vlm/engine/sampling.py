@@ -1,4 +1,4 @@
-"""From logits to tokens: greedy, or temperature with top-k and top-p (Holtzman et al. 2020), each row in its own way."""
+"""From logits to tokens: greedy, or temperature with top-k and top-p (Holtzman et al. 2020), each row by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

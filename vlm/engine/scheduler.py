@@ -101,13 +101,13 @@ class Sequence:
     def __post_init__(self):
         self.tokens = self.tokens or list(self.prompt.tokens)
 
-    def seen(self, first: int, n: int) -> list[tuple[int, Seen]]:
+    def seen(self, first: int, n: int) -> list[tuple[int, Seen | None]]:
         """What the tokens from `first` on see, in runs; the answer goes on seeing what the prompt's end sees."""
         if self.encoded is None:
             return [(n, None)]
         sees, ends = self.prompt.sees, self.encoded.ends
         last = len(sees) - 1
-        runs: list[tuple[int, Seen]] = []
+        runs: list[tuple[int, Seen | None]] = []
         for (a, b), run in itertools.groupby(sees[min(i, last)] for i in range(first, first + n)):
             runs.append((len(list(run)), (self.encoded, ends[a], ends[b]) if b > a else None))
         return runs
