@@ -14,12 +14,15 @@ from typing import Annotated
 
 import typer
 
+from vlm.cli_eval import register as register_evaluation
+
 app = typer.Typer(
     help="Vision-language models that see through gated cross-attention.",
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 data_app = typer.Typer(help="Training data from the procedural worlds.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+register_evaluation(app)
 
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter of the model, PEFT's or ours.")]

@@ -51,7 +51,7 @@ def evaluate(
         "max_new_tokens": max_new_tokens, "limit": limit, "seed": seed,
     }  # fmt: skip
     source = {"name": model, "device": device, "dtype": dtype, "revision": revision}
-    how = {"batch_size": batch_size, "shard": shard, "retry_errors": retry_errors}
+    how: dict[str, Any] = {"batch_size": batch_size, "shard": shard, "retry_errors": retry_errors}
     ray = {"workers": workers, "gpus": gpus} if engine_is_ray(engine) else None
     kinds = [blind, "question", "shuffled", "majority"] if with_blind and blind is None else [blind]
     loaded: dict[str, Any] = {}

@@ -66,7 +66,7 @@ class RunFolder:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Rows by id, of all processes; the last one of an id counts, a line without its end does not."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for path in sorted(self.path.glob("predictions*.jsonl")):
             for row in _lines(path):
                 if row["id"] not in found or found[row["id"]]["error"] or not row["error"]:

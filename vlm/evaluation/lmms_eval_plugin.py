@@ -3,6 +3,7 @@
 python -m lmms_eval --model gated_vlm --model_args pretrained=FOLDER --tasks mmmu_val --batch_size 16
 """
 
+from functools import partial
 from typing import Any
 
 try:
@@ -33,7 +34,7 @@ def to_request(name: str, messages: list[dict[str, Any]], max_new_tokens: int) -
                 words.append(part["text"])
             elif part["type"] == "image":
                 source = part["url"]
-                images.append(Picture(f"{name}-{len(images)}", lambda source=source: source))
+                images.append(Picture(f"{name}-{len(images)}", partial(lambda found: found, source)))
                 words.append(f"<image {len(images)}>")
             else:
                 raise ValueError(f"found {part['type']} in the question; this model reads pictures and words")

@@ -151,7 +151,7 @@ class Transformers:
         self.processor.tokenizer.padding_side = "left"
         precision = "auto" if dtype == "auto" else getattr(torch, dtype)
         self.model = AutoModelForImageTextToText.from_pretrained(name, dtype=precision, **options)
-        self.model.to(pick_device(device)).eval()
+        self.model.to(pick_device(device)).eval()  # type: ignore[arg-type]
         ends = self.model.generation_config.eos_token_id
         self.ends = set(ends if isinstance(ends, list) else [ends])
         self.identity = {

@@ -40,13 +40,11 @@ def write_report(output: str | Path, data: str | None = None) -> dict[str, Path]
         for kind in BLIND_NAMES
         if (folder.path / f"blind-{kind}" / "scores.json").is_file()
     }
-    content = {
+    content: dict[str, Any] = {
         "title": f"{manifest['task']}: {manifest['model']['name']}"
         + (f" ({BLIND_NAMES[manifest['blind']]})" if manifest["blind"] else ""),
         "about": task.about if task else manifest["task"],
-        "model": " ".join(
-            str(manifest["model"].get(k)) for k in ("kind", "name", "weights") if manifest["model"].get(k)
-        ),
+        "model": " ".join(str(v) for k in ("kind", "name", "weights") if (v := manifest["model"].get(k))),
         "manifest": manifest,
         "summary": summary,
         "table": [{"name": "all", **summary}, *({"name": r["type"] or "(no type)", **r} for r in summary["types"])],
@@ -81,8 +79,8 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def width(share: float) -> str:
-    return f"{100 * min(max(share, 0.0), 1.0):.2f}%"
+def width(share: float | None) -> str:
+    return f"{100 * min(max(share or 0.0, 0.0), 1.0):.2f}%"
 
 
 def interval(row: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ def score_captions(rows: Rows, metric: str) -> dict[str, str]:
     if not judged:
         return {}
     found = caption_scores([row["prediction"] for row in judged], [row["answers"] for row in judged])
-    for row, score in zip(judged, found[CAPTIONS[metric]]["items"], strict=True):  # type: ignore[call-overload]
+    for row, score in zip(judged, found[CAPTIONS[metric]]["items"], strict=True):  # type: ignore[arg-type]
         row["score"] = score
     return {name: f"{100 * float(values['score']):.1f}" for name, values in found.items()}  # type: ignore[arg-type]
 
