@@ -271,7 +271,7 @@ class VLM:
         ids = [s.token for s in steps if s.finish != "stop"]
         return Result(
             self.chat_format.tokenizer.decode(ids).strip(),
-            finish_reason=steps[-1].finish,
+            finish_reason=steps[-1].finish or "length",
             prompt_tokens=len(prompt.tokens),
             completion_tokens=len(steps),
             seconds=round(seconds, 4),

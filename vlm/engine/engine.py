@@ -161,7 +161,9 @@ class Engine:
             asked: read as room comes free, so that pictures of later requests need not be in memory yet.
             rows: how many of these at once, at most; the engine's own limit where absent.
         """
-        source, open_rows, said = enumerate(asked), {}, {}
+        source = enumerate(asked)
+        open_rows: dict[int, Sequence] = {}
+        said: dict[int, list[Step]] = {}
         rows = min(rows or self.limits.rows, self.limits.rows)
         try:
             while True:
@@ -248,10 +250,10 @@ class Engine:
             sequence = Sequence(prompt, pictures, Sampling(), pages=pages)
             try:
                 if pictures:
-                    scheduler._encode([sequence])
+                    scheduler.encode([sequence])
                     if sequence.finish:
                         raise RequestFailed(sequence.steps[-1].error)
-                scheduler.pool.grow(pages, len(prompt.tokens) + sum(len(c) for c in choices))
+                scheduler.reserve(pages, len(prompt.tokens) + sum(len(c) for c in choices))
                 first = self._read(sequence, 0, prompt.tokens)[-1].float().log_softmax(-1)
                 scores = [float(first[c[0]]) for c in choices]
                 longer = [i for i, c in enumerate(choices) if len(c) > 1]
@@ -266,7 +268,7 @@ class Engine:
                 return scores
             finally:
                 scheduler.pool.release(pages)
-                if sequence.encoded is not None:
+                if sequence.encoded is not None and scheduler.cache is not None:
                     scheduler.cache.release(sequence.keys)
 
     def _read(self, s: Sequence, start: int, tokens: list[int], branches: list[int] | None = None) -> torch.Tensor:

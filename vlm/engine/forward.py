@@ -82,7 +82,11 @@ def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]
 
     order = sorted(range(len(pieces)), key=rank)
     ordered = [pieces[i] for i in order]
-    tokens, positions, slots, wanted, seeing = [], [], [], [], []
+    tokens: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    wanted: list[int] = []
+    seeing: list[int] = []
     longer: list[tuple[slice, Tensor, Tensor | None]] = []
     sights: list[tuple[slice, Seen]] = []
     for piece in ordered:

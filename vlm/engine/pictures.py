@@ -69,10 +69,10 @@ class PictureCache:
         by_size: dict[tuple[int, ...], list[Key]] = {}
         for key, pictures in missing.items():
             by_size.setdefault(tuple(len(tiles) for tiles, _ in pictures), []).append(key)
-        for sizes, keys in by_size.items():
+        for sizes, alike in by_size.items():
             n = max(1, TILES_AT_ONCE // sum(sizes))
-            for first in range(0, len(keys), n):
-                self._encode(keys[first : first + n], missing)
+            for first in range(0, len(alike), n):
+                self._encode(alike[first : first + n], missing)
 
     def _encode(self, keys: list[Key], pictures: dict[Key, list[Picture]]) -> None:
         tiles, grid = collate_images([pictures[key] for key in keys])
@@ -146,5 +146,5 @@ def _concatenate(parts: list[Encoded]) -> Encoded:
 def _hash(picture: Picture) -> bytes:
     tiles, grid = picture
     digest = hashlib.blake2b(repr((tuple(grid), tuple(tiles.shape), tiles.dtype)).encode(), digest_size=16)
-    digest.update(tiles.detach().cpu().contiguous().view(torch.uint8).numpy())
+    digest.update(tiles.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.digest()

@@ -192,12 +192,13 @@ class Scheduler:
         self.running += new
         seeing = [s for s in new if s.pictures]
         if seeing:
-            self._encode(seeing)
+            self.encode(seeing)
         for s in new:
             if s.random is None:
                 s.random = generator(s.sampling, self.device)
 
-    def _encode(self, new: list[Sequence]) -> None:
+    def encode(self, new: list[Sequence]) -> None:
+        """Give new sequences their pictures; one whose pictures cannot be encoded ends."""
         assert self.cache is not None, "a model without an encoder is given no pictures"
         try:
             with torch.inference_mode():
@@ -211,7 +212,7 @@ class Scheduler:
             if len(new) > 1:  # one by one, so that only the one that cannot be encoded fails
                 for s in new:
                     if s.encoded is None:
-                        self._encode([s])
+                        self.encode([s])
                 return
             self._end(new[0], "error", f"its pictures could not be encoded: {error}")
 
@@ -254,6 +255,18 @@ class Scheduler:
                     self._put_back(last)
                 if last is s:
                     return False
+
+    def reserve(self, pages: list[int], n_tokens: int) -> None:
+        """Pages for n tokens of somebody who is no sequence."""
+        while True:
+            try:
+                return self.pool.grow(pages, n_tokens)
+            except OutOfPages:
+                if not self.running:
+                    raise RequestFailed(
+                        f"{n_tokens} tokens do not fit the engine's cache; give it more cache_tokens"
+                    ) from None
+                self._put_back(max(self.running, key=lambda r: r.number))
 
     def _put_back(self, s: Sequence) -> None:
         """To the front of its client's queue; what it has said becomes part of what is read again."""

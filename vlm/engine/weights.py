@@ -27,7 +27,7 @@ class Projection(nn.Linear):
         nn.Module.__init__(self)
         self.out_features, self.in_features = weight.shape
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None
+        self.register_parameter("bias", None)
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """x (N, D) -> W x, or add + W x."""
