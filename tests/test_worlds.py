@@ -39,6 +39,7 @@ PHRASINGS = {
     "nlvr": nlvr_judge.PHRASINGS,
     "emoji": MODULES["emoji"].PHRASINGS,
     "text": wording_text.TEXT,
+    "documents": wording_text.DOCUMENTS,
 }
 SPELLED = {"text", "documents"}  # worlds whose answers are what is printed
 
@@ -71,7 +72,7 @@ def digest(samples):
     return found.hexdigest()
 
 
-MIXTURE = {"scenes": 2.0, "shapes": 1.0, "nlvr": 1.0, "text": 1.0}
+MIXTURE = {"scenes": 2.0, "shapes": 1.0, "nlvr": 1.0, "text": 1.0, "documents": 1.0}
 
 
 def test_a_sample_depends_on_its_arguments_only(emoji_zip):
@@ -287,7 +288,7 @@ def test_counts_and_walls_of_nlvr_solved_again():
 
 # ------------------------------------------------------------------------------------------ balance
 
-N_BALANCE = {"scenes": 2000, "shapes": 2000, "nlvr": 1200, "emoji": 2000, "text": 1500}
+N_BALANCE = {"scenes": 2000, "shapes": 2000, "nlvr": 1200, "emoji": 2000, "text": 1500, "documents": 1000}
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -1,6 +1,7 @@
 """From a config to a model folder: tokenizer, model, loop, export."""
 
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from vlm.composition import compose
 from vlm.config import PRESETS, ModelConfig, from_dict, to_dict
 from vlm.data.tokenizer import train_tokenizer
 from vlm.data.worlds import WORLDS, sample
+from vlm.data.worlds.wording_text import DOCUMENTS, TEXT
 from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel, pick_device
 from vlm.training.config import TrainConfig
@@ -25,7 +27,8 @@ from vlm.training.loop import train
 from vlm.training.parallel import Group, join
 from vlm.training.state import check_parts
 
-READ_ALOUD = {"text"}  # worlds whose answers are spelled, not known words: they stay out of the tokenizer's merges
+READ_ALOUD = {"text": TEXT, "documents": DOCUMENTS}
+"""Worlds whose answers are spelled, not known words: what is printed stays out of the tokenizer's merges."""
 
 
 def sentences(config: TrainConfig, count: int = 6000) -> Iterator[str]:
@@ -33,10 +36,12 @@ def sentences(config: TrainConfig, count: int = 6000) -> Iterator[str]:
     worlds = {w: 1.0 for w in WORLDS}
     for i in range(count):
         drawn = sample(i, seed=config.seed + 1, mixture=worlds, emoji_path=config.emoji or None)
-        yield from (q.text for q in drawn.questions)
         if drawn.world not in READ_ALOUD:
+            yield from (q.text for q in drawn.questions)
             yield from drawn.captions
             yield from (q.answer for q in drawn.questions)
+    for train_phrasings, _ in (pair for table in READ_ALOUD.values() for pair in table.values()):
+        yield from [re.sub(r" ?\{\w+\}", "", text) for text in train_phrasings] * 20
     yield from CAPTION_REQUESTS * 100
 
 

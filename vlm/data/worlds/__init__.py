@@ -13,6 +13,7 @@ import random
 
 from vlm.data.sample import Sample
 from vlm.data.worlds import draw
+from vlm.data.worlds.documents import documents
 from vlm.data.worlds.emoji import emoji
 from vlm.data.worlds.emoji_names import CODES
 from vlm.data.worlds.nlvr import nlvr
@@ -20,7 +21,7 @@ from vlm.data.worlds.scenes import scenes
 from vlm.data.worlds.shapes import shapes
 from vlm.data.worlds.text import LETTERS, text
 
-WORLDS = {"scenes": scenes, "shapes": shapes, "nlvr": nlvr, "emoji": emoji, "text": text}
+WORLDS = {"scenes": scenes, "shapes": shapes, "nlvr": nlvr, "emoji": emoji, "text": text, "documents": documents}
 SPLITS = ("train", "val", "test", "test-combos")
 
 WHAT = ("nothing", *draw.SHAPES, *(f"char:{c}" for c in LETTERS), *(f"emoji:{name}" for name in CODES))

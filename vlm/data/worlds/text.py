@@ -53,7 +53,8 @@ def date(rng: random.Random) -> str:
     forms = (
         f"{d:02}/{n:02}/{y}", f"{d:02}/{n:02}/{y % 100:02}", f"{d:02}-{n:02}-{y}", f"{y}-{n:02}-{d:02}", f"{d}.{n}.{y}",
         f"{d:02}.{n:02}.{y}", f"{d} {month[:3]} {y}", f"{d:02} {month[:3].upper()} {y % 100:02}",
-        f"{month[:3]} {d}, {y}", f"{d:02}-{month[:3]}-{y}", f"{month} {d}", f"{n:02}/{d:02}/{y}", f"{d}/{n}/{y % 100:02}",
+        f"{month[:3]} {d}, {y}", f"{d:02}-{month[:3]}-{y}", f"{month} {d}", f"{n:02}/{d:02}/{y}",
+        f"{d}/{n}/{y % 100:02}",
     )  # fmt: skip
     return pick(rng, forms)
 
@@ -109,7 +110,7 @@ def _content(rng: random.Random, size: int) -> tuple[str, list[list[str]], tuple
     if u < 0.44:
         return "word", [_cased(rng, [_word(rng)])], None
     if u < 0.7:
-        n = 1 + int(rng.random() ** 1.3 * min(size // 28, 8))
+        n = 1 + int(rng.random() ** 0.9 * min(size // 28, 8))
         longest = 2 if size < 160 else 3 if n < 5 else 4
         least = 2 if n == 1 else 1
         lines = [[_word(rng) for _ in range(rng.randrange(least, longest + 1))] for _ in range(n)]

@@ -132,7 +132,7 @@ class Asker:
             if not self.text.isalnum():
                 return None
             return self.say("length", "text count", str(len(self.text)), kind=_KINDS.get(self.alone, "character"))
-        if self.writing.kind == "sign" and len(self.lines) > 1 and self.rng.random() < 0.5:
+        if self.writing.kind == "sign" and self.rng.random() < 0.5:
             return self.say("length", "text count", str(len(self.lines)), kind="line")
         return None if self.writing.value else self.say("length", "text count", str(len(self.words)), kind="word")
 

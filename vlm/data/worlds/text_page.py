@@ -54,7 +54,8 @@ class Page:
                 if what := _WHAT.get(character):
                     width, height = alpha.size
                     box = (max(left, 0), max(top, 0), min(left + width, side), min(top + height, side))
-                    add(Thing(box=box, what=what, color=color))
+                    if box[0] < box[2] and box[1] < box[3]:
+                        add(Thing(box=box, what=what, color=color))
             x += advance
         return x
 

@@ -1,0 +1,276 @@
+"""Receipts as tills print them: shop, address, date, items, sums that are right, payment - as far as there is room.
+
+What is asked is what SROIE asks for (company, date, address, total) and what DocVQA does: single fields, items and
+their prices, counts and comparisons. Amounts are whole cents until they are printed.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+from vlm.data.sample import Question
+from vlm.data.worlds.documents_sheet import Asker, Sheet
+from vlm.data.worlds.documents_words import GOODS, city, code, phone, shop, street
+from vlm.data.worlds.language import pick
+from vlm.data.worlds.text import date, time
+
+LAYOUTS = ("plain", "leaders", "quantity", "two lines")
+SUMS = {
+    "subtotal": ("Subtotal", "Sub Total", "Subtotal", "Net"),
+    "discount": ("Discount", "Discount", "Rebate"),
+    "tax": ("Tax", "Sales Tax", "VAT", "GST"),
+    "total": ("Total", "Total", "Total Due", "Amount Due", "Grand Total"),
+    "cash": ("Cash", "Cash", "Paid", "Tendered"),
+    "change": ("Change", "Change", "Change Due"),
+}
+TITLES = ("Receipt", "Tax Invoice", "Cash Bill", "Invoice", "Sales Receipt")
+THANKS = (
+    "Thank You",
+    "Please come again",
+    "Thanks for shopping",
+    "Have a nice day",
+    "No refund",
+    "Goods sold are final",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Receipt:
+    """What is printed: amounts in cents, everything else as it is written; "" and {} where it is not."""
+
+    layout: str
+    items: list[tuple[str, int, int]]  # (name, how many, what one costs)
+    sums: dict[str, int]  # the amounts that are printed, of SUMS
+    symbol: str = ""
+    facts: dict[str, str] = field(default_factory=dict)  # "company", "address", "date", "time", "number", "phone"
+
+    def money(self, cents: int) -> str:
+        sign = "-" if cents < 0 else ""
+        return f"{sign}{self.symbol}{abs(cents) // 100}.{abs(cents) % 100:02}"
+
+
+def receipt(rng: random.Random, size: int, split: str) -> tuple[Sheet, "ReceiptAsker"]:
+    """Invent a receipt and print it."""
+    sheet = Sheet(rng, size, split, mono=0.5, tall=True)
+    layout = pick(rng, LAYOUTS)
+    made = Receipt(layout=layout, items=[], sums={}, symbol=pick(rng, ("", "", "", "$", "$", "£", "€")))
+    cased = pick(rng, (str.upper, str.upper, str))
+    name = next((n for n in (cased(shop(rng)) for _ in range(30)) if sheet.fits(n)), cased("Kim Mart"))
+    made.facts["company"] = name
+    height, per_item = sheet.room() - 1, 2 if layout == "two lines" else 1
+    spare = height - 3 - (layout == "quantity")  # the shop, the total, half a row around each rule
+    n = 1 + int(rng.random() * max(min(spare // per_item, 6) - (spare > 6), 1))
+    used = set()
+    while len(made.items) < n:
+        good = pick(rng, _GOODS)
+        how_many = pick(rng, (1, 1, 2, 3, 4)) if layout in ("quantity", "two lines") else 1
+        cents = max(GOODS[good] * (70 + int(rng.random() * 60)) // 100, 5)
+        cents -= cents % pick(rng, (1, 5, 10)) if cents > 30 else 0
+        text = made.money(how_many * cents)
+        if good not in used and sheet.fits(cased(good), text, share=0.84 if layout == "quantity" else 1.0, gap=10):
+            used.add(good)
+            made.items.append((cased(good), how_many, cents))
+    spare -= n * per_item
+    extras = _extras(rng, sheet, spare, cased)
+    made.facts.update({k: v for k, v in extras.items() if k in ("date", "time", "number", "phone")})
+    if "address" in extras:
+        made.facts["address"] = extras["address"].replace("\n", " ")
+    made.sums = _sums(rng, made.items, "tax" in extras, "cash" in extras)
+    labels = {k: cased(pick(rng, SUMS[k])) for k in made.sums}
+    _print(rng, sheet, made, extras, labels, cased)
+    return sheet, ReceiptAsker(sheet, made, rng, split)
+
+
+_GOODS = tuple(GOODS)
+
+
+def _extras(rng: random.Random, sheet: Sheet, spare: int, cased) -> dict[str, str]:
+    """The optional parts that there is room for, as printed; "tax" and "cash" stand for their rows."""
+    day = date(rng)
+    found: dict[str, str] = {}
+    offers = ["cash", "tax", "address", "number", "phone", "title", "thanks"]
+    rng.shuffle(offers)
+    if rng.random() < 0.8:
+        offers.insert(0, "date")
+    for name in offers:
+        text = ""
+        if name == "date":
+            text = day
+            clock = time(rng)
+            if rng.random() < 0.5 and sheet.fits("Date: " + day, clock):
+                found["time"] = clock
+        elif name == "address":
+            text = f"{cased(street(rng))},\n{cased(city(rng))}"
+        elif name == "number":
+            text = code(rng)
+        elif name == "phone":
+            text = phone(rng)
+        elif name in ("title", "thanks"):
+            text = cased(pick(rng, TITLES if name == "title" else THANKS))
+        cost = 2 if name in ("cash", "tax", "address") else 1
+        if cost <= spare and rng.random() < 0.8 and all(sheet.fits("Tel: " + line) for line in text.split("\n")):
+            found[name] = text
+            spare -= cost
+        elif name == "date":
+            found.pop("time", None)
+    return found
+
+
+def _sums(rng: random.Random, items: list[tuple[str, int, int]], tax: bool, cash: bool) -> dict[str, int]:
+    """The sums, all right: subtotal - discount + tax = total, cash - total = change."""
+    subtotal = sum(n * cents for _, n, cents in items)
+    sums = {}
+    total = subtotal
+    if tax:
+        sums["subtotal"] = subtotal
+        if rng.random() < 0.25:
+            sums["discount"] = -max(subtotal * pick(rng, (5, 10, 20)) // 100, 1)
+            total += sums["discount"]
+        else:
+            sums["tax"] = max((subtotal * pick(rng, (5, 6, 7, 8, 10, 20)) + 50) // 100, 1)
+            total += sums["tax"]
+    sums["total"] = total
+    if cash:
+        note = pick(rng, (100, 500, 1000, 2000, 5000))
+        sums["cash"] = -(-total // note) * note
+        sums["change"] = sums["cash"] - total
+    return sums
+
+
+def _print(
+    rng: random.Random, sheet: Sheet, made: Receipt, extras: dict[str, str], labels: dict[str, str], cased
+) -> None:  # fmt: skip
+    style = pick(rng, ("drawn", "dashed", "dotted"))
+    head = pick(rng, ("c", "c", "c", "l"))
+    at = 0.5 if head == "c" else 0.0
+    sheet.y += rng.random() * max(sheet.room() - 1 - _rows(made, extras), 0) * 0.5 * sheet.pitch
+    big = (
+        1.25
+        if sheet.room() > _rows(made, extras) + 1 and sheet.measure(made.facts["company"], True, 1.25) <= sheet.width
+        else 1.0
+    )
+    sheet.row((made.facts["company"], head, at), bold=rng.random() < 0.7, scale=big)
+    for line in extras.get("address", "").split("\n") if "address" in extras else ():
+        sheet.row((line, head, at))
+    if "phone" in extras:
+        sheet.row((pick(rng, ("Tel: ", "Tel ", "Phone: ", "")) + extras["phone"], head, at))
+    if "title" in extras:
+        sheet.row((extras["title"], "c", 0.5), bold=True)
+    if "number" in extras:
+        sheet.row((pick(rng, ("No. ", "Receipt ", "Bill No: ", "Invoice ", "# ")) + extras["number"], "l", 0.0))
+    if "date" in extras:
+        text = pick(rng, ("Date: ", "", "Date ")) + extras["date"]
+        sheet.row(*([(text, "l", 0.0), (extras["time"], "r", 1.0)] if "time" in extras else [(text, "l", 0.0)]))
+    sheet.rule(style)
+    if made.layout == "quantity":
+        sheet.row(*[(cased(t), s, x) for t, s, x in (("Qty", "l", 0.0), ("Item", "l", 0.16), ("Amt", "r", 1.0))])
+    for name, n, cents in made.items:
+        amount = made.money(n * cents)
+        if made.layout == "two lines":
+            sheet.row((name, "l", 0.0))
+            sheet.row((f"{n} x {made.money(cents)}", "l", 0.06), (amount, "r", 1.0))
+        elif made.layout == "quantity":
+            sheet.row((str(n), "l", 0.03), (name, "l", 0.16), (amount, "r", 1.0))
+        else:
+            if made.layout == "leaders":
+                _leader(sheet, name, amount)
+            sheet.row((name, "l", 0.0), (amount, "r", 1.0))
+    sheet.rule(style)
+    for key, cents in made.sums.items():
+        strong = key == "total" and rng.random() < 0.7
+        sheet.row((labels[key] + pick(rng, ("", "", ":")), "l", 0.0), (made.money(cents), "r", 1.0), bold=strong)
+    if "thanks" in extras:
+        sheet.row((extras["thanks"], "c", 0.5))
+
+
+def _rows(made: Receipt, extras: dict[str, str]) -> int:
+    """How many rows the receipt takes, rules included."""
+    items = len(made.items) * (2 if made.layout == "two lines" else 1) + (made.layout == "quantity")
+    texts = [k for k in extras if k in ("phone", "title", "number", "date", "thanks")]
+    return 2 + items + len(made.sums) + len(texts) + 2 * ("address" in extras)
+
+
+def _leader(sheet: Sheet, name: str, amount: str) -> None:
+    """Dots between a name and its amount; they are part of no text."""
+    y = sheet.y + 0.8 * sheet.pitch
+    x, end = sheet.left + sheet.measure(name) + 4, sheet.right - sheet.measure(amount) - 4
+    while x < end:
+        sheet.page.rule(x, y, x + 0.5, y, sheet.ink)
+        x += 4
+
+
+class ReceiptAsker(Asker):
+    """Asks about a receipt; a method returns None where it offers nothing of its family."""
+
+    def __init__(self, sheet: Sheet, made: Receipt, rng: random.Random, split: str):
+        super().__init__(sheet, made.layout, rng, split)
+        self.made = made
+        self.costs = [n * cents for _, n, cents in made.items]
+
+    def absent(self) -> str:
+        """A good that is not on the receipt, in its spelling."""
+        names = [name for name, *_ in self.made.items]
+        look = names[0]
+        while True:
+            good = pick(self.rng, _GOODS)
+            if good.title() not in (n.title() for n in names):
+                return good.upper() if look.isupper() else good
+
+    def retrieve(self) -> Question | None:
+        rng, made, family = self.rng, self.made, "document retrieval"
+        u = rng.random()
+        if u < 0.25:
+            i = pick(rng, range(len(made.items)))
+            return self.say("amount", family, made.money(self.costs[i]), x=made.items[i][0])
+        if u < 0.35 and made.layout == "quantity":
+            name, n, _ = pick(rng, made.items)
+            return self.say("quantity", family, str(n), x=name)
+        if u < 0.45:
+            yes = rng.random() < 0.5
+            return self.yes_no("listed", family, yes, x=pick(rng, made.items)[0] if yes else self.absent())
+        options = (*made.facts, *made.sums, "total", "company")
+        key = pick(rng, options)
+        return self.say(key, family, made.facts.get(key) or made.money(made.sums[key]))
+
+    def reason(self) -> Question | None:
+        rng, made, family = self.rng, self.made, "document reasoning"
+        u, n = rng.random(), len(made.items)
+        if u < 0.25 or self.split == "test-combos":
+            return self.say("items", family, str(n))
+        if u < 0.45 and n > 1:
+            most = rng.random() < 0.5
+            best = (max if most else min)(self.costs)
+            if self.costs.count(best) == 1:
+                key = "costliest" if most else "cheapest"
+                return self.say(key, family, made.items[self.costs.index(best)][0])
+        if u < 0.65 and n > 1:
+            i, j = rng.sample(range(n), 2)
+            if self.costs[i] != self.costs[j]:
+                x, y = made.items[i][0], made.items[j][0]
+                return self.yes_no("more", family, self.costs[i] > self.costs[j], x=x, y=y)
+        yes = rng.random() < 0.5
+        key, truth = ("is total", made.sums["total"]) if u < 0.85 else ("adds up", sum(self.costs))
+        return self.yes_no(key, family, yes, "total" if key == "is total" else "",
+                           x=made.money(truth if yes else self.wrong(truth)))  # fmt: skip
+
+    def wrong(self, cents: int) -> int:
+        """A near miss of an amount: another digit, the amount of another row."""
+        rng = self.rng
+        others = [c for c in (*self.costs, *self.made.sums.values()) if c > 0 and c != cents]
+        if others and rng.random() < 0.3:
+            return pick(rng, others)
+        step = pick(rng, (1, 10, 100, 1000, 5))
+        return cents - step if cents > step and rng.random() < 0.5 else cents + step
+
+    def false_premise(self) -> Question | None:
+        """The price of a good, or a row, that is not there."""
+        family = "false-premise"
+        if self.rng.random() < 0.5 or self.made.layout == "quantity" and self.split == "test-combos":
+            name = self.absent()
+            return self.say("amount", family, f"there is no {name}", x=name)
+        missing = [k for k in _ASKED if k not in self.made.facts and k not in self.made.sums]
+        key = pick(self.rng, missing) if missing else ""
+        return self.say(key, family, f"there is no {_ASKED[key]}") if key else None
+
+
+_ASKED = {"date": "date", "time": "time", "address": "address", "phone": "phone number", "tax": "tax",
+          "discount": "discount", "change": "change", "subtotal": "subtotal"}  # fmt: skip
