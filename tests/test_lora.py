@@ -17,21 +17,18 @@ from transformers import LlamaConfig, LlamaForCausalLM, MllamaForConditionalGene
 
 import vlm
 from adapters.lora import (
-    CONFIG,
-    WEIGHTS,
     LoRALinear,
     activate,
     add_lora,
     find_linears,
     fold,
     linears,
-    load_lora,
     lora_layers,
     merge,
     remove,
-    save_lora,
     unmerge,
 )
+from adapters.lora_files import CONFIG, WEIGHTS, load_lora, save_lora
 from tests.conftest import tiny_config, tiny_model
 from vlm.api import VLM
 from vlm.checkpoints import CheckpointError, load_checkpoint, save_checkpoint

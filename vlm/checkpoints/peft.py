@@ -13,7 +13,8 @@ Notable here:
 
 from pathlib import Path
 
-from adapters.lora import linears, load_lora, lora_layers, save_lora
+from adapters.lora import linears, lora_layers
+from adapters.lora_files import load_lora, save_lora
 from vlm.checkpoints.files import CheckpointError
 from vlm.checkpoints.hub import TABLE, TEXT_ONLY, TRANSFORMERS_5, merged_numbers, rename
 from vlm.checkpoints.keys import NUMBER, foreign_names
@@ -31,7 +32,7 @@ def load_adapter(model: VisionLanguageModel, folder: str | Path, name: str = "de
     """Add a LoRA adapter that PEFT or `save_adapter` wrote, under whichever names, and make it the active one.
 
     Raises:
-        ValueError: see adapters.lora.load_lora; the model is then as it was.
+        ValueError: see adapters.lora_files.load_lora; the model is then as it was.
     """
     ours = {theirs: path for layout in LAYOUTS for path, theirs in layer_names(model, layout).items()}
     load_lora(model, folder, name, rename=lambda theirs: ours.get(theirs, theirs))
