@@ -3,7 +3,8 @@
 - `sample(index, seed=...)` is a pure function of its arguments: any worker can draw any sample, in any order, and a
   run is resumed or repeated by its seed alone. The split is part of the seed, so splits never meet.
 - Splits differ from "train" in what is new: "val" new pictures; "test" new pictures and held-out phrasings;
-  "test-combos" new pictures, of scenes with the held-out pairs of colour and shape, asked in training phrasings.
+  "test-combos" new pictures with held-out pairs (of colour and shape in scenes, of kind and palette in charts), asked
+  in training phrasings.
 - WORLDS is the table of worlds, each a function of a random generator; WHAT, COLORS and SIZES are the closed label
   vocabularies over all of them, index 0 being "nothing here" or "not said".
 - A curriculum is the `families` argument: ("exist", "attribute") first, everything later.
@@ -13,6 +14,7 @@ import random
 
 from vlm.data.sample import Sample
 from vlm.data.worlds import draw
+from vlm.data.worlds.charts import charts
 from vlm.data.worlds.documents import documents
 from vlm.data.worlds.emoji import emoji
 from vlm.data.worlds.emoji_names import CODES
@@ -21,7 +23,10 @@ from vlm.data.worlds.scenes import scenes
 from vlm.data.worlds.shapes import shapes
 from vlm.data.worlds.text import LETTERS, text
 
-WORLDS = {"scenes": scenes, "shapes": shapes, "nlvr": nlvr, "emoji": emoji, "text": text, "documents": documents}
+WORLDS = {
+    "scenes": scenes, "shapes": shapes, "nlvr": nlvr, "emoji": emoji, "text": text, "documents": documents,
+    "charts": charts,
+}  # fmt: skip
 SPLITS = ("train", "val", "test", "test-combos")
 
 WHAT = ("nothing", *draw.SHAPES, *(f"char:{c}" for c in LETTERS), *(f"emoji:{name}" for name in CODES))

@@ -1,0 +1,54 @@
+"""Draw a contact sheet of a world: python docs/world_samples.py WORLD OUT.png [--size 224] [--count 12].
+
+Each picture stands over one of its questions and the answer; families take turns.
+"""
+
+import argparse
+import sys
+import textwrap
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from vlm.data.worlds import SPLITS, WORLDS, sample  # noqa: E402
+
+COLUMNS, GAP, CAPTION = 4, 8, 46
+
+
+def contact_sheet(world: str, size: int, count: int, seed: int, split: str) -> Image.Image:
+    """`count` samples in rows of four, the question and the answer under each."""
+    drawn = [sample(i, seed=seed, mixture={world: 1.0}, size=size, split=split) for i in range(count)]
+    width, height = drawn[0].image.size
+    rows = -(-count // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (width + GAP) + GAP, rows * (height + CAPTION + GAP) + GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for i, s in enumerate(drawn):
+        x, y = GAP + i % COLUMNS * (width + GAP), GAP + i // COLUMNS * (height + CAPTION + GAP)
+        sheet.paste(s.image, (x, y))
+        pen.rectangle((x - 1, y - 1, x + width, y + height), outline="#cccccc")
+        question = sorted(s.questions, key=lambda q: q.family)[i * 3 % len(s.questions)]
+        lines = textwrap.wrap(question.text, max(16, width // 6))[:2] + [question.answer]
+        for k, line in enumerate(lines):
+            pen.text((x, y + height + 3 + 14 * k), line, fill="black" if k < len(lines) - 1 else "#0050b0", font=font)
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("world", choices=WORLDS)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    args = parser.parse_args()
+    sheet = contact_sheet(args.world, args.size, args.count, args.seed, args.split)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(128, dither=Image.Dither.NONE).save(args.out, optimize=True)
+    print(f"{args.out}: {args.out.stat().st_size // 1000} KB")
+
+
+if __name__ == "__main__":
+    main()
