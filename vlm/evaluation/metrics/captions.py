@@ -106,7 +106,7 @@ def bleu(candidates: Texts, references: References) -> tuple[list[float], list[l
 def _bleu(matched: Sequence[int], said: Sequence[int], length: int, reference: int) -> list[float]:
     """Geometric means of the precisions up to n, times the penalty for brevity."""
     ratio = (length + TINY) / (reference + SMALL)
-    penalty = math.exp(1 - 1 / ratio) if 1 / ratio < 700 and ratio < 1 else float(ratio >= 1)
+    penalty = math.exp(min(0.0, 1 - 1 / ratio))
     scores, product = [], 1.0
     for n in range(MAX_N):
         product *= (matched[n] + TINY) / (said[n] + SMALL)
