@@ -51,7 +51,7 @@ class Receipt:
 def receipt(rng: random.Random, size: int, split: str) -> tuple[Sheet, "ReceiptAsker"]:
     """Invent a receipt and print it."""
     sheet = Sheet(rng, size, split, mono=0.5, tall=True)
-    layout = pick(rng, LAYOUTS)
+    layout = pick(rng, LAYOUTS if sheet.width > 75 else LAYOUTS[:1])
     made = Receipt(layout=layout, items=[], sums={}, symbol=pick(rng, ("", "", "", "$", "$", "£", "€")))
     cased = pick(rng, (str.upper, str.upper, str))
     name = next((n for n in (cased(shop(rng)) for _ in range(30)) if sheet.fits(n)), cased("Kim Mart"))
@@ -60,22 +60,30 @@ def receipt(rng: random.Random, size: int, split: str) -> tuple[Sheet, "ReceiptA
     spare = height - 3 - (layout == "quantity")  # the shop, the total, half a row around each rule
     n = 1 + int(rng.random() * max(min(spare // per_item, 6) - (spare > 6), 1))
     used = set()
-    while len(made.items) < n:
+    for _ in range(80):
+        if len(made.items) == n:
+            break
         good = pick(rng, _GOODS)
         how_many = pick(rng, (1, 1, 2, 3, 4)) if layout in ("quantity", "two lines") else 1
         cents = max(GOODS[good] * (70 + int(rng.random() * 60)) // 100, 5)
         cents -= cents % pick(rng, (1, 5, 10)) if cents > 30 else 0
-        text = made.money(how_many * cents)
-        if good not in used and sheet.fits(cased(good), text, share=0.84 if layout == "quantity" else 1.0, gap=10):
+        text, share = made.money(how_many * cents), 0.75 if layout == "quantity" else 1.0
+        beside = f"{how_many} x {made.money(cents)}" if layout == "two lines" else cased(good)
+        if good not in used and sheet.fits(beside, text, share=share, gap=10) and sheet.fits(cased(good)):
             used.add(good)
             made.items.append((cased(good), how_many, cents))
-    spare -= n * per_item
+    if not made.items:
+        made.items.append((cased("Tea"), 1, 180))
+    spare -= len(made.items) * per_item
     extras = _extras(rng, sheet, spare, cased)
     made.facts.update({k: v for k, v in extras.items() if k in ("date", "time", "number", "phone")})
     if "address" in extras:
         made.facts["address"] = extras["address"].replace("\n", " ")
     made.sums = _sums(rng, made.items, "tax" in extras, "cash" in extras)
-    labels = {k: cased(pick(rng, SUMS[k])) for k in made.sums}
+    labels = {}
+    for key, amount in made.sums.items():
+        names = [n for n in SUMS[key] if sheet.fits(cased(n) + ":", made.money(amount))]
+        labels[key] = cased(pick(rng, names or SUMS[key][:1]))
     _print(rng, sheet, made, extras, labels, cased)
     return sheet, ReceiptAsker(sheet, made, rng, split)
 
@@ -161,15 +169,16 @@ def _print(
         text = pick(rng, ("Date: ", "", "Date ")) + extras["date"]
         sheet.row(*([(text, "l", 0.0), (extras["time"], "r", 1.0)] if "time" in extras else [(text, "l", 0.0)]))
     sheet.rule(style)
+    column = (sheet.measure(cased("Qty")) + 6) / sheet.width
     if made.layout == "quantity":
-        sheet.row(*[(cased(t), s, x) for t, s, x in (("Qty", "l", 0.0), ("Item", "l", 0.16), ("Amt", "r", 1.0))])
+        sheet.row((cased("Qty"), "l", 0.0), (cased("Item"), "l", column), (cased("Amt"), "r", 1.0))
     for name, n, cents in made.items:
         amount = made.money(n * cents)
         if made.layout == "two lines":
             sheet.row((name, "l", 0.0))
             sheet.row((f"{n} x {made.money(cents)}", "l", 0.06), (amount, "r", 1.0))
         elif made.layout == "quantity":
-            sheet.row((str(n), "l", 0.03), (name, "l", 0.16), (amount, "r", 1.0))
+            sheet.row((str(n), "l", 0.03), (name, "l", column), (amount, "r", 1.0))
         else:
             if made.layout == "leaders":
                 _leader(sheet, name, amount)

@@ -14,7 +14,7 @@ HELD_OUT = frozenset({  # (layout, field): asked about in the split "test-combos
     ("ruled", "Name"), ("boxed", "Name"), ("ruled", "tick"), ("lined", "n rows"), ("striped", "n columns"),
     ("grid", "value"),
 })  # fmt: skip
-ANGLES = (-3.0, -1.5, 1.5, 3.0)
+ANGLES = (-2.5, -1.5, 1.5, 2.5)
 
 _DARK = ((20, 20, 24), (40, 40, 48), (60, 56, 66), (30, 34, 74), (90, 88, 92))  # inks; the last a fading thermal print
 

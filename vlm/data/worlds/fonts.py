@@ -115,11 +115,11 @@ def glyph(path: str, size: int, character: str, angle: float = 0.0) -> Glyph:
         image = Image.new("L", (max(right - left, 1) + 4, max(bottom - top, 1) + 4))
         ImageDraw.Draw(image).text((2 - left, 2 - top), character, fill=255, font=face, anchor="ls")
         x, y = 2 - left, 2 - top
-    else:  # turned at four times the size about the pen, which is the centre
-        half = 2 * size
-        image = Image.new("L", (8 * half, 8 * half))
-        ImageDraw.Draw(image).text((4 * half, 4 * half), character, fill=255, font=font(path, 4 * size), anchor="ls")
-        image = image.rotate(angle, Image.Resampling.BILINEAR).reduce(4)
+    else:  # turned at twice the size about the pen, which is the centre
+        half = size + size // 2
+        image = Image.new("L", (4 * half, 4 * half))
+        ImageDraw.Draw(image).text((2 * half, 2 * half), character, fill=255, font=font(path, 2 * size), anchor="ls")
+        image = image.rotate(angle, Image.Resampling.BILINEAR).reduce(2)
         x = y = half
     ink = image.getbbox()
     if ink is None:  # a space

@@ -21,7 +21,7 @@ HELD_OUT = frozenset({
     ("green", "yellow"), ("pink", "black"), ("purple", "pink"),
 })  # fmt: skip
 GRAY = (128, 128, 128)
-ANGLES = (-9.0, -6.0, -3.0, 3.0, 6.0, 9.0)
+ANGLES = (-8.0, -4.0, -2.0, 2.0, 4.0, 8.0)
 
 _BRIGHTNESS_GAP = 55  # least difference in brightness of ink and ground, of 255
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",

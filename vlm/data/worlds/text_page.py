@@ -17,6 +17,8 @@ LINE = 1.25  # from baseline to baseline, of the size of the font
 RISE = 0.9  # from the top of a line to its baseline
 LADDER = (*range(10, 21), *range(22, 40, 2), *range(40, 201, 6))  # sizes in use: few, so that glyphs are found again
 
+UPRIGHT = 2.5  # degrees up to which characters need not lean with their line: less than half a pixel at text sizes
+
 _WHAT = {c: f"char:{c}" for c in LETTERS}
 
 
@@ -45,8 +47,9 @@ class Page:
     def write(self, x: float, y: float, text: str, path: str, size: int, paint: RGB, color: str = "") -> float:
         """Write from x on, on the baseline y; returns where the pen stopped. `color` names the paint."""
         paste, add, side, angle = self.image.paste, self.things.append, self.image.width, self.angle
+        lean = angle if abs(angle) > UPRIGHT else 0.0
         for character in text:
-            alpha, right, down, advance = fonts.glyph(path, size, character, angle)
+            alpha, right, down, advance = fonts.glyph(path, size, character, lean)
             if character != " ":
                 px, py = self.at(x, y) if angle else (x, y)
                 left, top = round(px) + right, round(py) + down
