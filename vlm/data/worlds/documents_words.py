@@ -52,7 +52,7 @@ TRADES = """
 Mart Store Cafe Bakery Market Grill Diner Books Pharmacy Hardware Foods Bistro Deli Grocery Trading Stationery Florist
 Motors Electric Kitchen House Corner Supplies Optics Sports Toys Garage Salon Hotel Restaurant
 """.split()
-COMPANY = ("", "", "", " Ltd", " Inc.", " Co.", " Sdn Bhd", " LLC", " & Sons", " Group")
+COMPANY = ("", "", "", " Ltd", " Inc", " Co", " Sdn Bhd", " LLC", " & Sons", " Group")
 
 FORMS = ("Registration", "Application", "Order Form", "Delivery Note", "Member Card", "Visitor Pass", "Claim Form",
          "Patient Record", "Booking", "Survey", "Entry Form", "Work Order", "Request", "Repair Slip")  # fmt: skip
