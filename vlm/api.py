@@ -16,12 +16,13 @@ import torch
 from adapters.lora import activate
 from vlm.chat import Chat, Prompt
 from vlm.chat_template import TemplateChat
-from vlm.engine import Engine, Limits, Picture, RequestFailed, Sampling, Step
+from vlm.engine import Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
 from vlm.image import ImageError, open_image, preprocess
 from vlm.model import VisionLanguageModel, pick_device
 
 SHIPPED = Path(__file__).parent / "weights"
 CAPTION_REQUEST = "Describe the picture."
+CONSTRAINTS = {"regex": regex, "json_schema": json_schema}  # options that an answer must match
 
 
 class Result(str):
@@ -66,7 +67,7 @@ class VLM:
     ):  # fmt: skip
         self.model, self.chat_format = model, chat
         self.generation, self.source = generation or {}, source
-        self.engine = Engine(model, stop_ids=chat.stop_ids, limits=limits, fuse=fuse)
+        self.engine = Engine(model, stop_ids=chat.stop_ids, limits=limits, fuse=fuse, tokenizer=chat.tokenizer)
 
     @overload
     def caption(self, image: list, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> list[Result]: ...
@@ -105,8 +106,13 @@ class VLM:
     ) -> Result | list[Result]:
         """Answer a question about a picture, or one question per picture for lists (a single question serves all).
 
+        Args:
+            max_new_tokens, **sampling: see `vlm.engine.Sampling`; also regex="[0-9]+" or json_schema={...}, which the
+                whole answer matches unless it ends with "length" (vlm/engine/constraints.py).
+
         Raises:
-            ValueError: an empty question, lists of different lengths, or a single picture that cannot be read.
+            ValueError: an empty question, lists of different lengths, a single picture that cannot be read, or a
+                constraint that nothing can match. ImportError: a constraint without llguidance.
         """
         single = not isinstance(image, list) and isinstance(question, str)
         count = len(image) if isinstance(image, list) else 1 if single else len(question)
@@ -144,6 +150,7 @@ class VLM:
         """Go on with a conversation in OpenAI's message form.
 
         With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory.
+        Options are those of `answer`.
         """
         chosen = self._sampling(max_new_tokens, **sampling)
         prompt, pictures = self._prepare(messages, {})
@@ -152,7 +159,7 @@ class VLM:
             return self._stream(prompt, pictures, chosen)
         start = time.monotonic()
         steps = list(self.engine.follow(self.engine.submit(prompt, pictures, chosen)))
-        result = self._result(prompt, steps, time.monotonic() - start)
+        result = self._result(prompt, chosen, steps, time.monotonic() - start)
         if result.error:
             raise RequestFailed(result.error)
         return result
@@ -209,9 +216,13 @@ class VLM:
         known = {
             k: self.generation[k] for k in ("temperature", "top_p", "top_k") if k in self.generation and not greedy
         }
+        constraints = [make(asked) for k, make in CONSTRAINTS.items() if (asked := options.pop(k, None)) is not None]
+        if len(constraints) > 1:
+            raise ValueError("found both regex and json_schema, expected one of them")
         if unknown := set(options) - {"temperature", "top_p", "top_k", "seed"}:
-            raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected temperature, top_p, top_k or seed")
-        return Sampling(max_new_tokens=max_new_tokens, **{**known, **options})
+            expected = "temperature, top_p, top_k, seed, regex or json_schema"
+            raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected {expected}")
+        return Sampling(max_new_tokens=max_new_tokens, constraint=next(iter(constraints), None), **{**known, **options})
 
     def _prepare(self, messages: list[dict], seen: dict[int, Picture]) -> tuple[Prompt, list[Picture]]:
         """Lay out one conversation and open its pictures; `seen` holds pictures of this call by identity."""
@@ -243,7 +254,7 @@ class VLM:
 
         for number, steps in self.engine.run(prepared(), rows=batch_size):
             i, prompt, began = asked[number]
-            results[i] = self._result(prompt, steps, time.monotonic() - began)
+            results[i] = self._result(prompt, sampling, steps, time.monotonic() - began)
         return [r for r in results if r is not None]
 
     def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Generator[str]:
@@ -256,7 +267,7 @@ class VLM:
                     raise RequestFailed(step.error)
                 if step.finish != "stop":
                     ids.append(step.token)
-                text = self.chat_format.tokenizer.decode(ids).strip()  # as in a whole result
+                text = self._text(ids, sampling)
                 if text.endswith("\ufffd") and not step.finish:
                     continue
                 if len(text) > len(said):
@@ -265,12 +276,17 @@ class VLM:
         finally:
             steps.close()
 
-    def _result(self, prompt: Prompt, steps: list[Step], seconds: float) -> Result:
+    def _text(self, ids: list[int], sampling: Sampling) -> str:
+        """What was said, without white space around it unless a constraint asked for some."""
+        text = self.chat_format.tokenizer.decode(ids)
+        return text if sampling.constraint else text.strip()
+
+    def _result(self, prompt: Prompt, sampling: Sampling, steps: list[Step], seconds: float) -> Result:
         if error := steps[-1].error:
             return Result("", finish_reason="error", prompt_tokens=len(prompt.tokens), seconds=seconds, error=error)
         ids = [s.token for s in steps if s.finish != "stop"]
         return Result(
-            self.chat_format.tokenizer.decode(ids).strip(),
+            self._text(ids, sampling),
             finish_reason=steps[-1].finish or "length",
             prompt_tokens=len(prompt.tokens),
             completion_tokens=len(steps),

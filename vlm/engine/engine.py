@@ -20,7 +20,8 @@ from collections.abc import Sequence as Seq
 
 import torch
 
-from vlm.chat import Prompt
+from vlm.chat import Prompt, Tokenizer
+from vlm.engine.constraints import Vocabulary
 from vlm.engine.forward import Piece, forward, lay_out
 from vlm.engine.pages import PagePool, pages_for, token_bytes
 from vlm.engine.pictures import Picture, PictureCache
@@ -63,13 +64,16 @@ class Engine:
     Args:
         stop_ids: tokens that end an answer.
         limits: of rows, memory and time.
+        tokenizer: for answers with a constraint.
         fuse: False reads the model's modules as they are, for a model that is still being trained.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, *, stop_ids: frozenset[int], limits: Limits | None = None, fuse: bool = True
-    ):
+        self, model: VisionLanguageModel, *, stop_ids: frozenset[int], limits: Limits | None = None, fuse: bool = True,
+        tokenizer: Tokenizer | None = None,
+    ):  # fmt: skip
         self.model, self.stop_ids, self.limits, self.fuse = model, stop_ids, limits or Limits(), fuse
+        self.vocabulary = Vocabulary(tokenizer, stop_ids)
         self._lock = threading.RLock()
         self._scheduler: Scheduler | None = None
 
@@ -87,9 +91,10 @@ class Engine:
         with self._lock:
             if self._scheduler is None:
                 config, limits = self.model.config.decoder, self.limits
-                tokens = limits.cache_tokens or max(
-                    config.max_seq_len, min(limits.cache_bytes // token_bytes(config, self.dtype), 2**20)
-                )
+                memory = limits.cache_bytes
+                if self.device.type == "cuda":
+                    memory = min(memory, torch.cuda.mem_get_info(self.device)[0] // 2)
+                tokens = limits.cache_tokens or max(config.max_seq_len, memory // token_bytes(config, self.dtype))
                 pool = PagePool(config, 1 + pages_for(tokens), self.dtype)
                 cache = PictureCache(self.model, limits.picture_bytes) if self.model.config.encoder else None
                 weights = DecoderWeights(self.model.decoder, self.fuse)
@@ -134,7 +139,8 @@ class Engine:
             QueueFull: too many wait. ValueError: it cannot be answered.
         """
         self.check(prompt)
-        sequence = Sequence(prompt, pictures, sampling, row=row, client=client)
+        matcher = self.vocabulary.matcher(sampling.constraint) if sampling.constraint else None
+        sequence = Sequence(prompt, pictures, sampling, row=row, client=client, matcher=matcher)
         with self._lock:
             self.scheduler.submit(sequence)
         return sequence

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlm.engine.constraints import Constraint
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -18,6 +20,8 @@ class Sampling:
         seed: of this answer's own random numbers, so that it does not depend on who shares the batch.
         lookup: tokens guessed ahead from the text so far and checked in one pass (Saxena 2023, prompt lookup
             decoding); greedy only, where it changes nothing but the speed.
+        constraint: what the answer must match, from `vlm.engine.regex` or `json_schema`; log-probabilities stay those
+            of the model without it.
     """
 
     max_new_tokens: int = 128
@@ -26,6 +30,7 @@ class Sampling:
     top_k: int = 0
     seed: int | None = None
     lookup: int = 0
+    constraint: Constraint | None = None
 
     def __post_init__(self):
         if self.max_new_tokens < 1:
@@ -38,6 +43,10 @@ class Sampling:
             raise ValueError(f"top_k: found {self.top_k}, expected 0 (all) or more")
         if self.lookup < 0 or self.lookup and self.temperature:
             raise ValueError(f"lookup: found {self.lookup}, expected 0 or more, and 0 where temperature is not 0")
+        if self.lookup and self.constraint:
+            raise ValueError(
+                f"lookup: found {self.lookup} with a constraint, expected 0; guesses are not checked against it"
+            )
 
 
 def choose(logits: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator | None]) -> Tensor:

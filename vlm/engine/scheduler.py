@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vlm.chat import Prompt
+from vlm.engine.constraints import Matcher, mask
 from vlm.engine.forward import Piece, Seen, forward, lay_out
 from vlm.engine.pages import OutOfPages, PagePool, pages_for
 from vlm.engine.pictures import Encoded, Key, Picture, PictureCache
@@ -46,7 +47,7 @@ class Limits:
         chunk: prompt tokens per pass.
         pictures: per request.
         cache_tokens: text tokens in the page pool; None for `cache_bytes` of them.
-        cache_bytes: memory of the page pool, taken as it is used on a CPU.
+        cache_bytes: memory of the page pool, at most half of what a GPU has free; on a CPU it is taken as it is used.
         picture_bytes: memory of encoded pictures; those in use stay in any case.
         seconds: of one request, waiting included; None for no end.
     """
@@ -56,7 +57,7 @@ class Limits:
     chunk: int = 512
     pictures: int = 16
     cache_tokens: int | None = None
-    cache_bytes: int = 4 << 30
+    cache_bytes: int = 2 << 30
     picture_bytes: int = 1 << 30
     seconds: float | None = None
 
@@ -92,6 +93,7 @@ class Sequence:
     keys: tuple[Key, ...] = ()
     encoded: Encoded | None = None
     random: torch.Generator | None = None
+    matcher: Matcher | None = None  # how far the answer has come in its constraint
     steps: deque[Step] = field(default_factory=deque)  # made and not yet fetched
     made: int = 0
     finish: str | None = None
@@ -291,7 +293,9 @@ class Scheduler:
         """Choose tokens from logits (in the order of the pieces), with one transfer from the device."""
         rows = [s for s, piece, _ in pieces for _ in range(piece.n_logits)]
         if rows:
-            chosen = choose(logits, [s.sampling for s in rows], [s.random for s in rows])
+            chosen = choose(
+                mask(logits, [s.matcher for s in rows]), [s.sampling for s in rows], [s.random for s in rows]
+            )
             scores = logits.float()
             logprobs = scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)
             answers = iter(torch.stack([chosen.double(), logprobs.double()], dim=1).tolist())
@@ -300,6 +304,8 @@ class Scheduler:
             said = [(int(token), p) for token, p in itertools.islice(answers, piece.n_logits)] if rows else []
             if any(p != p for _, p in said):
                 self._end(s, "error", "the model gave logits that are not finite; check its weights and dtype")
+            elif s.matcher is not None and s.matcher.error:
+                self._end(s, "error", f"no token can go on within the constraint ({s.matcher.error})")
             elif said:
                 self._say(s, said, guesses)
 
@@ -310,6 +316,8 @@ class Scheduler:
             full = s.made >= s.sampling.max_new_tokens or len(s.tokens) >= self.weights.config.max_seq_len
             finish = "stop" if token in self.stop_ids else "length" if full else None
             s.tokens.append(token)
+            if s.matcher is not None:
+                s.matcher.advance(token)
             s.steps.append(Step(s.row, token, finish, logprob))
             if finish:
                 self._leave(s)
