@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from vlm.api import VLM
-from vlm.evaluation.world import evaluate_pack, evaluate_world, score, to_markdown, wilson
+from vlm.evaluation.metrics.stats import wilson
+from vlm.evaluation.world import evaluate_pack, evaluate_world, score, to_markdown
 
 
 def test_wilson_interval_against_published_values():

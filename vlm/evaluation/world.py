@@ -6,7 +6,6 @@ answer of the family. Intervals are Wilson's, 95 %.
 
 import io
 import json
-import math
 import zipfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from vlm.api import VLM
 from vlm.data.worlds import sample
+from vlm.evaluation.metrics.stats import wilson
 
 FEW = ("0", "1", "2", "3", "4", "5")
 SPLITS = {
@@ -24,15 +24,6 @@ SPLITS = {
     "test-combos": "new pictures; every question is about a pair of colour and shape that training never showed",
     "test": "new pictures, phrasings held out from training",
 }
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    z, p = 1.96, right / n
-    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
 
 
 def score(rows: list[dict], said: list[str], blind: list[str]) -> dict[str, dict[str, Any]]:
