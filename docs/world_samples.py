@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     sheet = contact_sheet(args.world, args.size, args.count, args.seed, args.split)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(128, dither=Image.Dither.NONE).save(args.out, optimize=True)
+    sheet.quantize(256, dither=Image.Dither.NONE).save(args.out, optimize=True)
     print(f"{args.out}: {args.out.stat().st_size // 1000} KB")
 
 

@@ -156,7 +156,7 @@ def points(sheet: Sheet, chart: Chart, style: Style, plot: list[int], pixels: fl
     chart.snapped = chart.snapped and (chart.x_ticks[1] - chart.x_ticks[0]) * across / 2 >= READ
     frame_of(sheet, style, plot, False)
     side = max(4, sheet.image.width // 36)
-    marks = []
+    marks: list[Mark] = []
     for j, row in enumerate(chart.points):
         color = PALETTES[chart.palette][chart.colors[j]]
         for i, (x, y) in enumerate(row):

@@ -89,7 +89,7 @@ def beyond(asker: Asker) -> Question | None:
 
 
 def _count_beyond(asker: Asker, values: list[int], nouns: str, where: str, **words) -> Question | None:
-    """How many lie above or below a number that none is near; all counts are equally likely."""
+    """How many lie above or below a number that none is near; high counts, which are rare, are preferred."""
     chart, rng = asker.chart, asker.rng
     limits = [] if chart.kind == "pie" else list(chart.ticks[1:])
     if chart.written:
@@ -104,9 +104,11 @@ def _count_beyond(asker: Asker, values: list[int], nouns: str, where: str, **wor
         return None
     counts = list(by_count)
     count = rng.choices(counts, [0.6 if c == 0 else min(c, 6) ** 0.5 for c in counts])[0]
-    v = chart.answer(pick(rng, by_count[count]))
+    limit = chart.answer(pick(rng, by_count[count]))
     phrase = pick(rng, ("above", "over", "greater than", "higher than") if above else ("below", "under", "lower than"))
-    return asker.say("count beyond", "chart reasoning", str(count), nouns=nouns, beyond=phrase, v=v, w=where, **words)
+    return asker.say(
+        "count beyond", "chart reasoning", str(count), nouns=nouns, beyond=phrase, v=limit, w=where, **words
+    )
 
 
 def more(asker: Asker) -> Question | None:

@@ -24,7 +24,7 @@ def stamp(path: str, size: int, text: str, turned: bool = False) -> Image.Image:
         return stamp(path, size, text).transpose(Image.Transpose.ROTATE_90)
     glyphs = [fonts.glyph(path, size, c) for c in text]
     image = Image.new("L", (max(1, round(sum(g[3] for g in glyphs)) + 1), size + 1))
-    pen, baseline = 0.0, round(0.78 * size)
+    pen, baseline = 0.0, round(0.82 * size)
     for alpha, left, top, advance in glyphs:
         image.paste(alpha, (max(round(pen) + left, 0), max(baseline + top, 0)))
         pen += advance
