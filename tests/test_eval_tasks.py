@@ -268,6 +268,19 @@ def test_damaged_files_are_one_clear_error(tmp_path, name, content, words):
     assert words in str(error.value)
 
 
+def test_a_damaged_zip_is_one_clear_error(tmp_path):
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as pack:
+        pack.writestr("index.jsonl", '{"image": "a.png", "question": "What?"}')
+        pack.writestr("images/a.png", png())
+    whole = (tmp_path / "d.zip").read_bytes()
+    (tmp_path / "d.zip").write_bytes(whole.replace(b"What?", b"Whit?"))
+    with pytest.raises(ValueError, match="this zip cannot be read .*index.jsonl"):
+        load_items("own", tmp_path / "d.zip")
+    (tmp_path / "d.zip").write_bytes(whole.replace(png(), png()[:-1] + b"?"))
+    with pytest.raises(ImageError, match="images/a.png: cannot be read"):
+        load_items("own", tmp_path / "d.zip")[0].images[0].open()
+
+
 def test_questions_and_annotations_of_different_splits(tmp_path):
     files = vqa_files("v2_")
     files["v2_mscoco_val2014_annotations.json"]["annotations"].pop()

@@ -149,7 +149,9 @@ class Transformers:
         options = {"revision": revision} if revision else {}
         self.processor = AutoProcessor.from_pretrained(name, **options)
         self.processor.tokenizer.padding_side = "left"
-        precision = "auto" if dtype == "auto" else getattr(torch, dtype)
+        precision = "auto" if dtype == "auto" else getattr(torch, dtype, None)
+        if precision not in ("auto", torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"--dtype {dtype!r}; expected auto, float32, bfloat16 or float16")
         self.model = AutoModelForImageTextToText.from_pretrained(name, dtype=precision, **options)
         self.model.to(pick_device(device)).eval()  # type: ignore[arg-type]
         ends = self.model.generation_config.eos_token_id

@@ -3,6 +3,7 @@
 Data is read as its makers distribute it, or in the neutral form (`tasks/neutral.py`); nothing is downloaded.
 """
 
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,9 +97,11 @@ def load_items(name: str, path: str | Path) -> list[Item]:
     Raises:
         ValueError: a missing file, rows that miss a field, ids that stand twice, no picture at all.
     """
-    task, files = find_task(name), Files(path)
+    task = find_task(name)
     try:
-        items = task.load(files)
+        items = task.load(Files(path))
+    except (zipfile.BadZipFile, RuntimeError) as error:  # the latter: encrypted
+        raise ValueError(f"{path}: this zip cannot be read ({' '.join(str(error).split())}); get it again") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         what = f"a field {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path}: not in the form of {name}: missing or odd {what}; see `vlm eval-tasks`") from None

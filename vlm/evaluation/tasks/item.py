@@ -35,11 +35,13 @@ class Picture:
         from vlm.image import ImageError
 
         try:
-            return read(self.load())
+            source = self.load()
+        except (OSError, KeyError, IndexError, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
+            raise ImageError(f"{self.name}: cannot be read ({type(error).__name__}); check the file") from None
+        try:
+            return read(source)
         except ImageError as error:
             raise ImageError(str(error).replace("<bytes>", self.name, 1)) from None
-        except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise ImageError(f"{self.name}: cannot be read ({type(error).__name__}); check the file") from None
 
 
 @dataclass(frozen=True)
