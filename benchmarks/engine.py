@@ -9,6 +9,8 @@ Notable here:
 - "first token" is from preprocessed tiles and tokens to the first token.
 - "mixed" is 64 requests, four questions on each of 16 pictures of one to four tiles, as they come; transformers takes
   them sorted by length, in batches of the size that was fastest for it.
+- "evaluation" (`--evaluation`) is 256 requests, four on each of 64 pictures, against transformers one at a time, as
+  lmms-eval's loop for this architecture runs it, and against its best batches.
 - Bandwidth is the best of several ways of reading memory in the same dtype: a limit that is too low would flatter.
 - In fp32 the tokens of both are compared. transformers' ViT is given the features that Meta's code takes.
 - `--dry-run` builds the real sizes without memory, runs every shape on the meta device and prints the floors.
@@ -32,7 +34,7 @@ from benchmarks.mllama import DTYPES, SIZES, commit, describe_machine, tap_input
 from vlm.chat import Prompt
 from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, ModelConfig
-from vlm.engine import Engine, Limits, Sampling
+from vlm.engine import Engine, Sampling
 from vlm.engine.forward import Piece, forward, lay_out
 from vlm.engine.pages import PagePool, pages_for
 from vlm.engine.pictures import Encoded, Picture
@@ -40,7 +42,11 @@ from vlm.engine.weights import DecoderWeights
 
 PROMPT, NEW = 64, 32
 GRIDS = ((1, 1), (1, 2), (1, 3), (2, 2))  # of one to four tiles
-GOALS = {"decode 1": (1.5, 0.85), "decode 8": (2.5, 0.60), "mixed": (5.0, None)}  # by transformers, by the floor
+ANSWER = 8  # tokens of a short answer
+GOALS = {
+    "decode 1": (1.5, 0.85), "decode 8": (2.5, 0.60), "mixed": (5.0, None),  # by transformers, by the floor
+    "evaluation, one by one": (5.0, None), "evaluation, batched": (5.0, None),
+}  # fmt: skip
 H200_BANDWIDTH = 4.3e12  # bytes per second, as measured on such a card by others
 
 
@@ -175,26 +181,32 @@ def decode_bytes(config: ModelConfig, itemsize: int) -> int:
     return n * itemsize
 
 
-def compare(preset: str, dtype_name: str, device: str, repeats: int) -> dict:
+def compare(preset: str, dtype_name: str, device: str, repeats: int, evaluation: bool) -> dict:
     """All figures of one dtype."""
     dtype, rows = DTYPES[dtype_name], {}
     with weights_folder(SIZES[preset], dtype, device) as (folder, theirs):
         ours = load_ours(str(folder), dtype, device)
         tap_inputs(theirs)
         config = ours.config
-        limits = Limits(rows=64, chunk=2048)
-        engine = Engine(ours, stop_ids=frozenset(), limits=limits)
+        engine = Engine(ours, stop_ids=frozenset())
         work = {
             "decode 1": Requests(config, dtype, device, 1, 1, vary=False),
             "decode 8": Requests(config, dtype, device, 8, 1, vary=False),
             "mixed": Requests(config, dtype, device, 64, 4, vary=True),
         }
         batches = {"decode 1": 1, "decode 8": 8, "mixed": best_batch(theirs, work["mixed"], device)}
+        if evaluation:
+            work["evaluation, one by one"] = Requests(config, dtype, device, 256, 4, vary=True)
+            work["evaluation, batched"] = work["evaluation, one by one"]
+            batches |= {"evaluation, one by one": 1, "evaluation, batched": batches["mixed"]}
         read, rates, tokens = bandwidth(dtype, device), [], {}
         read()
         for turn in range(repeats + 1):  # the first warms up
             for name, asked in work.items():
-                new = NEW if name != "mixed" else 8
+                timed = name.startswith("decode")
+                if name.startswith("evaluation") and turn not in (1, 2):  # long enough to need no more
+                    continue
+                new = NEW if timed else ANSWER
                 for side in ("ours", "theirs"):
                     clock, said = (
                         run_ours(engine, asked, new, device)
@@ -205,7 +217,7 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int) -> dict:
                     if not turn:
                         continue
                     row = rows.setdefault(name, {}).setdefault(side, {"seconds": [], "first_token": []})
-                    row["seconds"].append(clock.end - clock.times[0] if name == "mixed" else clock.between)
+                    row["seconds"].append(clock.between if timed else clock.end - clock.times[0])
                     row["first_token"].append(clock.times[1] - clock.times[0])
                 if turn:
                     rates.append(read())
@@ -220,7 +232,7 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int) -> dict:
         same = [a == b for a, b in zip(tokens[name, "ours"], tokens[name, "theirs"], strict=True)]
         row["equal_answers"] = sum(same) / len(same)
         row["goal"], row["goal_of_floor"] = GOALS[name]
-        if name != "mixed":
+        if name.startswith("decode"):
             floor = n_bytes / rate
             row |= {"floor": floor} | {f"{s}_of_floor": floor / row[s]["median_seconds"] for s in ("ours", "theirs")}
     return {
@@ -233,7 +245,7 @@ def best_batch(model: nn.Module, asked: Requests, device: str) -> int:
     """The batch size at which transformers is fastest on the mixed requests."""
     found = {}
     for batch in (4, 16, 64):
-        clock, _ = run_theirs(model, asked, 8, device, batch)
+        clock, _ = run_theirs(model, asked, ANSWER, device, batch)
         found[batch] = clock.end - clock.times[0]
     return min(found, key=found.__getitem__)
 
@@ -330,7 +342,7 @@ def to_markdown(report: dict) -> str:
         ]
         lines += ["|---|---|---|---|---|---|---|---|---|---|"]
         for name, row in found["stages"].items():
-            unit = "ms a token" if name != "mixed" else "ms in all"
+            unit = "ms a token" if name.startswith("decode") else "ms in all"
             times = [f"{row[s]['median_seconds'] * 1e3:,.1f}" for s in ("ours", "theirs")]
             of = [f"{row[f'{s}_of_floor']:.0%}" if "floor" in row else "-" for s in ("ours", "theirs")]
             floor = f"{row['floor'] * 1e3:.1f}" if "floor" in row else "-"
@@ -357,6 +369,7 @@ def main(
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or both with a comma")] = "fp32,bf16",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     repeats: Annotated[int, typer.Option(help="turns", min=1)] = 5,
+    evaluation: Annotated[bool, typer.Option(help="256 requests too, against one at a time")] = False,
     with_profile: Annotated[bool, typer.Option("--profile", help="count the operators of a decode step")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="real sizes on the meta device, floors alone")] = False,
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
@@ -376,7 +389,7 @@ def main(
     if dry:
         report["dry_run"] = dry_run()
     else:
-        report["results"] = [compare(preset, name, device, repeats) for name in dtype.split(",")]
+        report["results"] = [compare(preset, name, device, repeats, evaluation) for name in dtype.split(",")]
         if with_profile:
             report["profile"] = profile(preset, dtype.split(",")[-1], device)
     print(to_markdown(report), file=sys.stderr if json_path == "-" else sys.stdout)

@@ -382,9 +382,11 @@ def test_the_model_keeps_its_weights_and_its_state(chat):
 
 
 @pytest.mark.parametrize("pack", [False, True])
-def test_fused_weights_are_no_second_copy_and_give_the_same(chat, pictures, pack):
+def test_fused_weights_are_no_second_copy_and_give_the_same(chat, pictures, pack, monkeypatch):
+    from vlm.engine import weights
     from vlm.engine.weights import DecoderWeights, Modules, PackedProjection
 
+    monkeypatch.setattr(weights, "PACK_FROM", 0)
     model = tiny_model(tiny_config())
     asked = [(prompt(chat, "How many?", 1), [pictures[3]], Sampling(max_new_tokens=6))]
     wanted = answers(Engine(model, stop_ids=frozenset(), fuse=False), asked)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vlm.decoder import Decoder
 
 PACK_SHARE = 0.4  # of the free memory that packed copies may take
+PACK_FROM = 2**18  # elements: below, oneDNN takes longer to begin than to multiply
 
 
 class Projection(nn.Linear):
@@ -72,7 +73,7 @@ def join(layers: Sequence[nn.Module], fuse: bool, pack: bool) -> nn.Module:
     devices = {w.device for w in weights}
     if not (fuse and plain) or len(devices) > 1 or any(type(w) is not Tensor for w in weights):
         return Modules(layers)
-    if pack:
+    if pack and sum(w.numel() for w in weights) >= PACK_FROM:
         return PackedProjection(torch.cat(weights) if len(weights) > 1 else weights[0])
     if len(weights) == 1:
         return Projection(weights[0])
@@ -145,6 +146,7 @@ class DecoderWeights:
         self.cross = {int(i): CrossLayer(block, fuse, pack) for i, block in decoder.cross_attention.items()}
         if self.config.tie_embeddings:
             table = decoder.embed_tokens.weight.data[: self.config.vocab_size]
-            self.lm_head: nn.Module = PackedProjection(table) if pack else Projection(table)
+            large = pack and table.numel() >= PACK_FROM
+            self.lm_head: nn.Module = PackedProjection(table) if large else Projection(table)
         else:
             self.lm_head = join([decoder.lm_head], fuse, pack)
