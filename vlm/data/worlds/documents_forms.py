@@ -64,7 +64,7 @@ def form(rng: random.Random, size: int, split: str) -> tuple[Sheet, "FormAsker"]
     pairs = []
     for _ in range(rows):
         row = [names.pop()]
-        if sheet.fits("M", row[0], "M", names[-1], gap=8):
+        if all(sheet.measure(name) + sheet.point + 6 < sheet.width / 2 for name in (row[0], names[-1])):
             row.append(names.pop())
         pairs.append([(name, rng.random() < chance) for name in row])
         boxes += pairs[-1]

@@ -51,12 +51,13 @@ class Receipt:
 def receipt(rng: random.Random, size: int, split: str) -> tuple[Sheet, "ReceiptAsker"]:
     """Invent a receipt and print it."""
     sheet = Sheet(rng, size, split, mono=0.5, tall=True)
-    layout = pick(rng, LAYOUTS if sheet.width > 75 else LAYOUTS[:1])
+    height = sheet.room() - 1
+    layout = pick(rng, LAYOUTS if sheet.width > 75 and height >= 5 else LAYOUTS[:2])
     made = Receipt(layout=layout, items=[], sums={}, symbol=pick(rng, ("", "", "", "$", "$", "£", "€")))
     cased = pick(rng, (str.upper, str.upper, str))
     name = next((n for n in (cased(shop(rng)) for _ in range(30)) if sheet.fits(n)), cased("Kim Mart"))
     made.facts["company"] = name
-    height, per_item = sheet.room() - 1, 2 if layout == "two lines" else 1
+    per_item = 2 if layout == "two lines" else 1
     spare = height - 3 - (layout == "quantity")  # the shop, the total, half a row around each rule
     n = 1 + int(rng.random() * max(min(spare // per_item, 6) - (spare > 6), 1))
     used = set()
@@ -104,7 +105,7 @@ def _extras(rng: random.Random, sheet: Sheet, spare: int, cased) -> dict[str, st
         if name == "date":
             text = day
             clock = time(rng)
-            if rng.random() < 0.5 and sheet.fits("Date: " + day, clock):
+            if rng.random() < 0.5 and sheet.fits("Date: " + day, clock, gap=10):
                 found["time"] = clock
         elif name == "address":
             text = f"{cased(street(rng))},\n{cased(city(rng))}"
@@ -115,7 +116,11 @@ def _extras(rng: random.Random, sheet: Sheet, spare: int, cased) -> dict[str, st
         elif name in ("title", "thanks"):
             text = cased(pick(rng, TITLES if name == "title" else THANKS))
         cost = 2 if name in ("cash", "tax", "address") else 1
-        if cost <= spare and rng.random() < 0.8 and all(sheet.fits("Tel: " + line) for line in text.split("\n")):
+        if (
+            cost <= spare
+            and rng.random() < 0.8
+            and all(sheet.fits("Bill No: " + line if name == "number" else "Tel: " + line) for line in text.split("\n"))
+        ):
             found[name] = text
             spare -= cost
         elif name == "date":

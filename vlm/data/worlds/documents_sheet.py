@@ -32,7 +32,7 @@ class Sheet:
         self.point = (
             min(rng.randrange(low, high + 1), rng.randrange(low, high + 1)) if tall else rng.randrange(low, high + 1)
         )
-        self.pitch = self.point * (1.15 + 0.2 * rng.random())
+        self.pitch = self.point * (1.15 + (0.08 if size < 128 else 0.2) * rng.random())
         angle = pick(rng, ANGLES) if rng.random() < 0.25 else 0.0
         light = 228 + int(rng.random() * 28)
         paper = (light, light - int(rng.random() * 5), light - int(rng.random() * 16))

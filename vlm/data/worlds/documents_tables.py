@@ -29,7 +29,18 @@ class Table:
 def table(rng: random.Random, size: int, split: str) -> tuple[Sheet, "TableAsker"]:
     """Invent a table and print it."""
     sheet = Sheet(rng, size, split, mono=0.2, tall=False)
-    layout, (head, entries, ranges) = pick(rng, LAYOUTS), pick(rng, TABLES)
+    layout = pick(rng, LAYOUTS)
+    for _ in range(40):  # until one is narrow enough
+        made = _invent(rng, sheet, layout)
+        if _needed(sheet, made) <= sheet.width:
+            break
+    _print(rng, sheet, made)
+    return sheet, TableAsker(sheet, made, rng, split)
+
+
+def _invent(rng: random.Random, sheet: Sheet, layout: str) -> Table:
+    """A table with as many rows as there is room for, at most, and as many columns."""
+    head, entries, ranges = pick(rng, TABLES)
     most = min(sheet.room() - 3, 8)
     n = min(max(2 + int(rng.random() * (most - 1)), 2), len(entries))
     rows = [entries[i] for i in sorted(rng.sample(range(len(entries)), n))]
@@ -40,7 +51,7 @@ def table(rng: random.Random, size: int, split: str) -> tuple[Sheet, "TableAsker
     title = pick(rng, TITLES) if rng.random() < 0.5 else ""
     made = Table(
         layout=layout, head=head, columns=names, rows=rows, cells=cells, title=title, known=(entries, list(ranges))
-    )
+    )  # fmt: skip
     while _needed(sheet, made) > sheet.width and len(made.columns) > 1:
         made.columns.pop()
         for row in made.cells:
@@ -48,8 +59,7 @@ def table(rng: random.Random, size: int, split: str) -> tuple[Sheet, "TableAsker
     while _needed(sheet, made) > sheet.width and len(made.rows) > 2:  # the longest name goes
         i = max(range(len(made.rows)), key=lambda k: sheet.measure(made.rows[k]))
         del made.rows[i], made.cells[i]
-    _print(rng, sheet, made)
-    return sheet, TableAsker(sheet, made, rng, split)
+    return made
 
 
 def _widths(sheet: Sheet, made: Table) -> list[float]:
