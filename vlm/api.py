@@ -16,6 +16,7 @@ import torch
 from adapters.lora import activate
 from vlm.chat import Chat, Prompt
 from vlm.chat_template import TemplateChat
+from vlm.choices import Ranking, answer_tokens, check_choices, ranked
 from vlm.engine import Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
 from vlm.image import ImageError, open_image, preprocess
 from vlm.model import VisionLanguageModel, pick_device
@@ -114,24 +115,54 @@ class VLM:
             ValueError: an empty question, lists of different lengths, a single picture that cannot be read, or a
                 constraint that nothing can match. ImportError: a constraint without llguidance.
         """
-        single = not isinstance(image, list) and isinstance(question, str)
-        count = len(image) if isinstance(image, list) else 1 if single else len(question)
-        images = image if isinstance(image, list) else [image] * count
-        questions = [question] * count if isinstance(question, str) else question
-        if len(images) != len(questions):
-            raise ValueError(
-                f"found {len(images)} pictures and {len(questions)} questions; give one question per picture"
-            )
-        for text in questions:
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError("the question is empty; ask something like 'How many circles are there?'")
-        conversations = [
-            [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": q}]}]
-            for i, q in zip(images, questions, strict=True)
-        ]
+        single, conversations = _asked(image, question)
         results = self._run(conversations, self._sampling(max_new_tokens, greedy=True, **sampling), batch_size)
         if single and (error := results[0].error):
             raise (RequestFailed if results[0].prompt_tokens else ImageError)(error)
+        return results[0] if single else results
+
+    @overload
+    def choose(self, image: list, question: str | list[str], choices: list, normalize: bool = ...) -> list[Ranking]: ...
+
+    @overload
+    def choose(self, image: Any, question: list[str], choices: list, normalize: bool = ...) -> list[Ranking]: ...
+
+    @overload
+    def choose(self, image: Any, question: str, choices: list, normalize: bool = ...) -> Ranking: ...
+
+    def choose(
+        self, image: Any, question: str | list[str], choices: list[str] | list[list[str]], normalize: bool = False
+    ) -> Ranking | list[Ranking]:
+        """Rank given answers by how likely each is: the prompt is read once, then all choices in one pass.
+
+        Args:
+            image, question: as for `answer`.
+            choices: two or more for all questions, or a list of them for each.
+            normalize: rank by log-probability per byte, so that long choices have no handicap.
+
+        Raises:
+            ValueError: as for `answer`; fewer than two choices, an empty one, one given twice, or one that the model's
+                context cannot hold.
+        """
+        single, conversations = _asked(image, question)
+        each = isinstance(choices, (list, tuple)) and any(isinstance(c, (list, tuple)) for c in choices)
+        if each and len(choices) != len(conversations):
+            raise ValueError(f"found {len(choices)} lists of choices and {len(conversations)} questions; give one each")
+        given = [check_choices(c) for c in (choices if each else [choices] * len(conversations))]
+        results = []
+        for messages, texts in zip(conversations, given, strict=True):
+            start = time.monotonic()
+            try:
+                prompt, pictures = self._prepare(messages, {})
+                tokens = [answer_tokens(self.chat_format, messages, prompt, text.strip()) for text in texts]
+                logprobs = self.engine.rank(prompt, pictures, tokens)
+            except (ImageError, RequestFailed) as error:
+                if single:
+                    raise
+                results.append(Ranking([], error=str(error)))
+                continue
+            took, order = round(time.monotonic() - start, 4), ranked(texts, logprobs, normalize)
+            results.append(Ranking(order, prompt_tokens=len(prompt.tokens), seconds=took))
         return results[0] if single else results
 
     @overload
@@ -293,6 +324,23 @@ class VLM:
             seconds=round(seconds, 4),
             logprob=sum(s.logprob for s in steps) / len(steps),
         )
+
+
+def _asked(image: Any, question: str | list[str]) -> tuple[bool, list[list[dict]]]:
+    """Whether this is one question about one picture, and the conversations that were asked for."""
+    single = not isinstance(image, list) and isinstance(question, str)
+    count = len(image) if isinstance(image, list) else 1 if single else len(question)
+    images = image if isinstance(image, list) else [image] * count
+    questions = [question] * count if isinstance(question, str) else question
+    if len(images) != len(questions):
+        raise ValueError(f"found {len(images)} pictures and {len(questions)} questions; give one question per picture")
+    for text in questions:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("the question is empty; ask something like 'How many circles are there?'")
+    return single, [
+        [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": q}]}]
+        for i, q in zip(images, questions, strict=True)
+    ]
 
 
 def compose(*, device: str = "auto", **parts) -> VLM:

@@ -38,6 +38,14 @@ def write_json(path: str | None, data: object) -> None:
         Path(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: str) -> object:
+    """A file of the user's."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error})") from None
+
+
 def fail(message: str) -> None:
     print(f"vlm: {message}", file=sys.stderr)
 
@@ -83,15 +91,38 @@ def caption(
 @app.command()
 def ask(
     image: str, question: str, model: Model = None, adapter: Adapter = None, max_new_tokens: MaxTokens = 48,
+    regex: Annotated[str | None, typer.Option(help="What the whole answer must match, such as '[0-9]+'.")] = None,
+    json_schema: Annotated[str | None, typer.Option(help="File of the JSON schema that the answer must meet.")] = None,
     json_path: Json = None,
 ) -> None:  # fmt: skip
     """Ask a question about a picture."""
     import vlm
 
-    result = vlm.load(model, adapter=adapter).answer(image, question, max_new_tokens=max_new_tokens)
+    schema = read_json(json_schema) if json_schema else None
+    result = vlm.load(model, adapter=adapter).answer(
+        image, question, max_new_tokens=max_new_tokens, regex=regex, json_schema=schema
+    )
     if json_path != "-":
         print(result)
     write_json(json_path, {"image": image, "question": question, **result.to_dict()})
+
+
+@app.command()
+def choose(
+    image: str, question: str, choices: list[str], model: Model = None, adapter: Adapter = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="By log-probability per byte.")] = False,
+    json_path: Json = None,
+) -> None:  # fmt: skip
+    """Rank given answers to a question about a picture, the likeliest first, with their shares."""
+    import vlm
+    from vlm.choices import check_choices
+
+    check_choices(choices)  # before a model is loaded
+    found = vlm.load(model, adapter=adapter).choose(image, question, choices, normalize)
+    if json_path != "-":
+        for choice in found:
+            print(f"{choice.share:6.1%}  {choice.text}")
+    write_json(json_path, {"image": image, "question": question, "normalize": normalize, **found.to_dict()})
 
 
 @app.command()

@@ -250,6 +250,11 @@ class Engine:
         if not choices or not all(choices):
             raise ValueError(f"choices: found {len(choices)} with an empty one or none, expected tokens in each")
         self.check(prompt)
+        limit = self.model.config.decoder.max_seq_len
+        if (longest := len(prompt.tokens) + max(map(len, choices))) > limit:
+            raise ValueError(
+                f"prompt and choice have {longest} tokens, the model's context holds {limit}; shorten them"
+            )
         with self._lock:
             scheduler = self.scheduler
             pages: list[int] = []
