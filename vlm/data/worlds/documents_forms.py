@@ -38,7 +38,7 @@ def form(rng: random.Random, size: int, split: str) -> tuple[Sheet, "FormAsker"]
     tall = 2 if layout == "boxed" else 1.3
     room = sheet.room() - 0.5
     title = pick(rng, FORMS) if rng.random() < 0.75 else ""
-    if title and not sheet.fits(title):
+    if title and not sheet.fits(title.upper()):
         title = ""
     room -= 1.5 if title else 0
     rows = 1 + int(rng.random() * 2) if room > tall * 2 + 2 and rng.random() < 0.75 or split == "test-combos" else 0

@@ -248,7 +248,7 @@ class ReceiptAsker(Asker):
     def reason(self) -> Question | None:
         rng, made, family = self.rng, self.made, "document reasoning"
         u, n = rng.random(), len(made.items)
-        if u < 0.25 or self.split == "test-combos":
+        if u < 0.25 and (n > 1 or rng.random() < 0.3) or self.split == "test-combos":
             return self.say("items", family, str(n))
         if u < 0.45 and n > 1:
             most = rng.random() < 0.5

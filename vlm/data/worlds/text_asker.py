@@ -161,6 +161,9 @@ class Asker:
         if u < 0.35:
             yes = rng.random() < 0.5
             text = self.text if self.alone else pick(rng, self.words).text
+            if ("says", text, yes) in self.asked:  # else there were more misses than hits to ask about
+                return None
+            self.asked.add(("says", text, yes))
             asked = text if yes else near(rng, text)
             if not yes and asked in [self.text, *(w.text for w in self.words)]:
                 return None
