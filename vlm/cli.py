@@ -287,7 +287,12 @@ def render(
     split: str = "train", world: list[str] | None = None, emoji: str | None = None, size: int = 96,
     per_shard: int = 1000, json_path: Json = None,
 ) -> None:  # fmt: skip
-    """Draw pictures with captions and questions into webdataset shards; run again to go on."""
+    """Draw pictures with captions and questions into webdataset shards; run again to go on.
+
+    What is written is written in the fonts of this machine: for the worlds text, documents and charts install several,
+    on Debian fonts-dejavu, fonts-liberation, fonts-freefont-ttf, fonts-open-sans, fonts-roboto-unhinted, fonts-lato,
+    fonts-inconsolata, fonts-hack and the others that vlm/data/worlds/fonts.py names.
+    """
     from tqdm import tqdm
 
     from vlm.data.shards import write_shards
