@@ -14,18 +14,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from vlm.data.worlds import SPLITS, WORLDS, sample  # noqa: E402
 
-COLUMNS, GAP, CAPTION = 4, 8, 46
+COLUMNS, GAP, CAPTION = 4, 8, 46  # square pictures in a row; pixels between pictures, and for the words under one
 
 
-def contact_sheet(world: str, size: int, count: int, seed: int, split: str) -> Image.Image:
-    """`count` samples in rows of four, the question and the answer under each."""
-    drawn = [sample(i, seed=seed, mixture={world: 1.0}, size=size, split=split) for i in range(count)]
+def contact_sheet(world: str, size: int, count: int, seed: int, split: str, emoji: str | None) -> Image.Image:
+    """`count` samples in rows of four (wide ones of fewer), the question and the answer under each."""
+    options = {"seed": seed, "mixture": {world: 1.0}, "size": size, "split": split, "emoji_path": emoji}
+    drawn = [sample(i, **options) for i in range(count)]
     width, height = drawn[0].image.size
-    rows = -(-count // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (width + GAP) + GAP, rows * (height + CAPTION + GAP) + GAP), "white")
+    columns = max(1, COLUMNS * height // width)
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * (width + GAP) + GAP, rows * (height + CAPTION + GAP) + GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for i, s in enumerate(drawn):
-        x, y = GAP + i % COLUMNS * (width + GAP), GAP + i // COLUMNS * (height + CAPTION + GAP)
+        x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + CAPTION + GAP)
         sheet.paste(s.image, (x, y))
         pen.rectangle((x - 1, y - 1, x + width, y + height), outline="#cccccc")
         question = sorted(s.questions, key=lambda q: q.family)[i * 3 % len(s.questions)]
@@ -43,8 +45,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--emoji", help="zip of Noto drawings; the system's font where absent")
     args = parser.parse_args()
-    sheet = contact_sheet(args.world, args.size, args.count, args.seed, args.split)
+    sheet = contact_sheet(args.world, args.size, args.count, args.seed, args.split, args.emoji)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(256, dither=Image.Dither.NONE).save(args.out, optimize=True)
     print(f"{args.out}: {args.out.stat().st_size // 1000} KB")
