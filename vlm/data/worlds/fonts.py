@@ -97,7 +97,7 @@ def fonts(split: str = "train") -> tuple[str, ...]:
     return tuple(dict.fromkeys(p for f in families(split) for p in (f.regular, f.bold, f.italic)))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def font(path: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """A font at a size in pixels, kept open; path "" is Pillow's own."""
     if not path:

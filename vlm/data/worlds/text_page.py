@@ -15,7 +15,8 @@ from vlm.data.worlds.draw import RGB
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 LINE = 1.25  # from baseline to baseline, of the size of the font
 RISE = 0.9  # from the top of a line to its baseline
-LADDER = (*range(10, 21), *range(22, 40, 2), *range(40, 201, 6))  # sizes in use: few, so that glyphs are found again
+LADDER = (*range(10, 17), 18, 20, 22, 24, 28, 32, 36, 42, 48, 56, 64, 76, 90, 108, 128, 150, 180)
+"""Sizes in use: few, so that glyphs are found again."""
 
 UPRIGHT = 2.5  # degrees up to which characters need not lean with their line: less than half a pixel at text sizes
 
