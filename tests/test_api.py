@@ -76,6 +76,18 @@ def test_a_bad_picture_in_a_list_becomes_an_error_in_its_place(m, tmp_path):
     assert all(r.error for r in m.caption([missing, missing]))
 
 
+def test_conversations_of_all_kinds_share_a_batch(m):
+    long = user("star " * 900)
+    found = m.generate(
+        [[user("How many?", picture(0))], [user("a")], [long], [user("b", picture(1), picture(2))]], max_new_tokens=4
+    )
+    assert [bool(r.error) for r in found] == [False, False, True, False] and "context" in found[2].error
+    assert found[0] == m.answer(picture(0), "How many?", max_new_tokens=4)
+    assert found[3] == m.chat([user("b", picture(1), picture(2))], max_new_tokens=4)
+    with pytest.raises(ValueError, match="context"):
+        m.answer(picture(0), "star " * 900)
+
+
 def test_a_single_bad_picture_raises(m, tmp_path):
     for call in (lambda i: m.caption(i), lambda i: m.answer(i, "How many?")):
         with pytest.raises(ImageError, match="no such file"):
@@ -171,7 +183,10 @@ def test_an_unknown_option_is_named(m):
         lambda **o: m.answer(picture(0), "How many?", **o),
         lambda **o: m.chat([user("a")], **o),
     ):
-        with pytest.raises(ValueError, match="unknown option 'temprature'; expected temperature, top_p, top_k or seed"):
+        with pytest.raises(
+            ValueError,
+            match="unknown option 'temprature'; expected temperature, top_p, top_k, seed, regex or json_schema",
+        ):
             call(temprature=1.0)
         with pytest.raises(ValueError, match="max_new_tokens: found 0"):
             call(max_new_tokens=0)

@@ -116,10 +116,18 @@ class VLM:
                 constraint that nothing can match. ImportError: a constraint without llguidance.
         """
         single, conversations = _asked(image, question)
-        results = self._run(conversations, self._sampling(max_new_tokens, greedy=True, **sampling), batch_size)
-        if single and (error := results[0].error):
-            raise (RequestFailed if results[0].prompt_tokens else ImageError)(error)
+        chosen = self._sampling(max_new_tokens, greedy=True, **sampling)
+        results = self._run(conversations, chosen, batch_size, refuse=single)
         return results[0] if single else results
+
+    def generate(
+        self, conversations: list[list[dict]], *, max_new_tokens: int = 256, batch_size: int = 16, **sampling
+    ) -> list[Result]:
+        """The next turn of each conversation in OpenAI's message form, with any number of pictures or none.
+
+        What cannot be answered becomes an error result in its place.
+        """
+        return self._run(conversations, self._sampling(max_new_tokens, **sampling), batch_size)
 
     @overload
     def choose(self, image: list, question: str | list[str], choices: list, normalize: bool = ...) -> list[Ranking]: ...
@@ -265,8 +273,10 @@ class VLM:
             pictures.append(seen[id(source)])
         return prompt, pictures
 
-    def _run(self, conversations: list[list[dict]], sampling: Sampling, batch_size: int) -> list[Result]:
-        """All conversations, `batch_size` at a time; what cannot be read gets an error result in its place."""
+    def _run(
+        self, conversations: list[list[dict]], sampling: Sampling, batch_size: int, refuse: bool = False
+    ) -> list[Result]:
+        """All conversations, `batch_size` at a time; what cannot be answered gets an error result, or raises it."""
         results: list[Result | None] = [None] * len(conversations)
         asked: list[tuple[int, Prompt, float]] = []
         seen: OrderedDict[int, Picture] = OrderedDict()
@@ -275,7 +285,10 @@ class VLM:
             for i, messages in enumerate(conversations):
                 try:
                     prompt, pictures = self._prepare(messages, seen)
-                except ImageError as error:
+                    self.engine.check(prompt)
+                except ValueError as error:
+                    if refuse:
+                        raise
                     results[i] = Result("", finish_reason="error", error=str(error))
                     continue
                 while len(seen) > 2 * batch_size:
@@ -285,7 +298,9 @@ class VLM:
 
         for number, steps in self.engine.run(prepared(), rows=batch_size):
             i, prompt, began = asked[number]
-            results[i] = self._result(prompt, sampling, steps, time.monotonic() - began)
+            results[i] = result = self._result(prompt, sampling, steps, time.monotonic() - began)
+            if refuse and result.error:
+                raise RequestFailed(result.error)
         return [r for r in results if r is not None]
 
     def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Generator[str]:

@@ -102,39 +102,23 @@ class Ours:
     def generate(self, requests: Sequence[Request]) -> list:
         opened, wrong = open_pictures(requests)
         results: dict[int, Any] = {}
-        batch = []
+        asked: dict[int, list[dict]] = {}
         for i, request in enumerate(requests):
-            bad = [wrong[image.name] for image in request.images if image.name in wrong]
-            if bad:
+            if bad := [wrong[image.name] for image in request.images if image.name in wrong]:
                 results[i] = failed(bad[0])
-            elif len(request.images) == 1 and not PLACE.search(request.text):
-                batch.append(i)
-            else:
-                results[i] = self._chat(request, opened)
-        if batch:
-            pictures = [opened[requests[i].images[0].name] for i in batch]
-            texts = [requests[i].text for i in batch]
-            results |= dict(zip(batch, self._answer(pictures, texts, requests[0].max_new_tokens), strict=True))
-        return [results[i] for i in range(len(requests))]
-
-    def _answer(self, pictures: list, texts: list[str], max_new_tokens: int) -> list:
-        """A batch; where one of its questions is refused (an empty one, or too long), each on its own."""
-        try:
-            return self.vlm.answer(pictures, texts, max_new_tokens=max_new_tokens, batch_size=len(texts))
-        except ValueError as error:
-            if len(texts) == 1:
-                return [failed(str(error))]
-        return [self._answer([p], [t], max_new_tokens)[0] for p, t in zip(pictures, texts, strict=True)]
-
-    def _chat(self, request: Request, opened: dict[str, Any]):
-        """A request of no picture or several."""
-        parts = [{**p, "image": opened[p["image"].name]} if p["type"] == "image" else p for p in content(request)]
-        try:
-            return self.vlm.chat(
-                [{"role": "user", "content": parts}], max_new_tokens=request.max_new_tokens, temperature=0.0
+                continue
+            if not request.text.strip():
+                results[i] = failed("the question is empty")
+                continue
+            parts = content(request)
+            parts = [{**p, "image": opened[p["image"].name]} if p["type"] == "image" else p for p in parts]
+            asked[i] = [{"role": "user", "content": parts}]
+        if asked:
+            said = self.vlm.generate(
+                list(asked.values()), max_new_tokens=requests[0].max_new_tokens, batch_size=len(asked), temperature=0.0
             )  # fmt: skip
-        except ValueError as error:
-            return failed(str(error))
+            results |= dict(zip(asked, said, strict=True))
+        return [results[i] for i in range(len(requests))]
 
 
 class Transformers:
