@@ -14,7 +14,7 @@ from PIL import Image
 
 from vlm.api import VLM
 from vlm.evaluation.endpoint import Endpoint
-from vlm.evaluation.models import Ours, Request, Transformers, content, fingerprint, open_model
+from vlm.evaluation.models import Ours, Request, Transformers, content, fingerprint, open_model, usual_prompt
 from vlm.evaluation.tasks.item import Picture
 from vlm.image import open_image
 
@@ -255,3 +255,9 @@ def test_ray_is_asked_for_by_its_command():
 
     with pytest.raises(ImportError, match=r'pip install "ray\[data\]"'):
         require_ray()
+
+
+def test_a_model_of_ours_may_name_the_prompt_that_it_knows(tmp_path):
+    assert usual_prompt(None) == "bare" and usual_prompt("hub/name") is None
+    (tmp_path / "generation.json").write_text('{"temperature": 0}')
+    assert usual_prompt(str(tmp_path)) is None

@@ -12,7 +12,7 @@ Output = Annotated[str, typer.Option(help="Folder of the run; the same command g
 Model = Annotated[
     str | None, typer.Option(help="Folder or hub id of ours; hf:PATH for transformers; openai:URL#MODEL.")
 ]  # fmt: skip
-Prompt = Annotated[str | None, typer.Option(help="A name of prompts.yaml; the task's own where absent.")]
+Prompt = Annotated[str | None, typer.Option(help="A name of prompts.yaml; the model's or the task's own where absent.")]
 Prompts = Annotated[str | None, typer.Option(help="Another file of prompts.")]
 Metric = Annotated[str | None, typer.Option(help="The task's own where absent.")]
 Variant = Annotated[str | None, typer.Option(help="Of the metric; stated in the report.")]
@@ -147,9 +147,10 @@ def run(
     batch_size: str, shard: str | None, retry_errors: bool,
 ) -> bool:  # fmt: skip
     """Predict; True where this leaves no question open, False where other processes are still at theirs."""
-    from vlm.evaluation.models import open_model
+    from vlm.evaluation.models import open_model, usual_prompt
     from vlm.evaluation.runner import make_plan, parse_shard, predict
 
+    asked = asked | {"prompt": asked["prompt"] or usual_prompt(source["name"])}
     plan = make_plan(**asked)
     if ray and asked["blind"] != "majority":
         from vlm.evaluation.ray_engine import predict_with_ray

@@ -7,11 +7,13 @@
 """
 
 import hashlib
+import json
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vlm.evaluation.tasks.item import Item, Picture
@@ -209,6 +211,14 @@ class Majority:
         from vlm.api import Result
 
         return [Result(self.answers[r.id]) for r in requests]
+
+
+def usual_prompt(name: str | None) -> str | None:
+    """The prompt that a model of ours was trained with, where its generation.json names one; nothing is loaded."""
+    from vlm.api import SHIPPED
+
+    path = Path(name or SHIPPED) / "generation.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("prompt") if path.is_file() else None
 
 
 def open_model(name: str | None, *, device: str = "auto", dtype: str = "auto", revision: str | None = None):

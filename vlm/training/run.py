@@ -149,7 +149,7 @@ def export(model: VisionLanguageModel, chat: Chat | TemplateChat, path: Path) ->
     from vlm.checkpoints import Checkpoint, save_checkpoint
 
     model = model.eval().to(torch.bfloat16)
-    generation = {"temperature": 0.0, "stop_ids": sorted(chat.stop_ids)}
+    generation = {"temperature": 0.0, "stop_ids": sorted(chat.stop_ids), "prompt": "bare"}  # the question alone
     return save_checkpoint(Checkpoint(config=model.config, model=model, chat=chat, generation=generation), path)
 
 
