@@ -7,7 +7,7 @@ place. A result is a string that also carries how it came about.
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -17,13 +17,13 @@ from adapters.lora import activate
 from vlm.chat import Chat, Prompt
 from vlm.chat_template import TemplateChat
 from vlm.choices import Ranking, answer_tokens, check_choices, ranked
-from vlm.engine import Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
+from vlm.engine import Constraint, Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
 from vlm.image import ImageError, open_image, preprocess
 from vlm.model import VisionLanguageModel, pick_device
 
 SHIPPED = Path(__file__).parent / "weights"
 CAPTION_REQUEST = "Describe the picture."
-CONSTRAINTS = {"regex": regex, "json_schema": json_schema}  # options that an answer must match
+CONSTRAINTS: dict[str, Callable[[Any], Constraint]] = {"regex": regex, "json_schema": json_schema}
 
 
 class Result(str):
