@@ -1,4 +1,4 @@
-"""Draw the learning curve of a training run from its log: `python -m benchmarks.learning_curve LOG.jsonl [LOG.jsonl ...]`.
+"""Draw the learning curve of a training run from its log: `python -m benchmarks.learning_curve LOG.jsonl ...`.
 
 Several logs are of runs that went on from one another, in this order.
 

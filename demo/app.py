@@ -133,9 +133,9 @@ def build(model: VLM) -> gr.Blocks:
             question.submit(ask, [question, chat], [question, chat], api_visibility="private").success(
                 answer, inputs, chat, concurrency_id="model", api_name="answer"
             ),
-            describe.click(
-                lambda h: ask("Describe the picture.", h)[1], chat, chat, api_visibility="private"
-            ).then(answer, inputs, chat, concurrency_id="model", api_visibility="private"),
+            describe.click(lambda h: ask("Describe the picture.", h)[1], chat, chat, api_visibility="private").then(
+                answer, inputs, chat, concurrency_id="model", api_visibility="private"
+            ),
         ]
         stop.click(None, cancels=runs, api_visibility="private")
         clear.click(start_over, None, chat, cancels=runs, api_visibility="private")

@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import torch
 
 from adapters.lora import activate
-from vlm.chat import Chat, Prompt
+from vlm.chat import Chat, Prompt, ask_each
 from vlm.chat_template import TemplateChat
 from vlm.choices import Ranking, answer_tokens, check_choices, ranked
 from vlm.engine import Constraint, Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
@@ -115,7 +115,7 @@ class VLM:
             ValueError: an empty question, lists of different lengths, a single picture that cannot be read, or a
                 constraint that nothing can match. ImportError: a constraint without llguidance.
         """
-        single, conversations = _asked(image, question)
+        single, conversations = ask_each(image, question)
         chosen = self._sampling(max_new_tokens, greedy=True, **sampling)
         results = self._run(conversations, chosen, batch_size, refuse=single)
         return results[0] if single else results
@@ -152,7 +152,7 @@ class VLM:
             ValueError: as for `answer`; fewer than two choices, an empty one, one given twice, or one that the model's
                 context cannot hold.
         """
-        single, conversations = _asked(image, question)
+        single, conversations = ask_each(image, question)
         each = isinstance(choices, (list, tuple)) and any(isinstance(c, (list, tuple)) for c in choices)
         if each and len(choices) != len(conversations):
             raise ValueError(f"found {len(choices)} lists of choices and {len(conversations)} questions; give one each")
@@ -339,23 +339,6 @@ class VLM:
             seconds=round(seconds, 4),
             logprob=sum(s.logprob for s in steps) / len(steps),
         )
-
-
-def _asked(image: Any, question: str | list[str]) -> tuple[bool, list[list[dict]]]:
-    """Whether this is one question about one picture, and the conversations that were asked for."""
-    single = not isinstance(image, list) and isinstance(question, str)
-    count = len(image) if isinstance(image, list) else 1 if single else len(question)
-    images = image if isinstance(image, list) else [image] * count
-    questions = [question] * count if isinstance(question, str) else question
-    if len(images) != len(questions):
-        raise ValueError(f"found {len(images)} pictures and {len(questions)} questions; give one question per picture")
-    for text in questions:
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError("the question is empty; ask something like 'How many circles are there?'")
-    return single, [
-        [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": q}]}]
-        for i, q in zip(images, questions, strict=True)
-    ]
 
 
 def compose(*, device: str = "auto", **parts) -> VLM:

@@ -167,3 +167,20 @@ class Chat:
         if generate:
             add(self._headers["assistant"])
         return Prompt(tokens=tokens, labels=labels, sees=picture_visibility(tokens, self.image_id), images=images)
+
+
+def ask_each(image: Any, question: str | list[str]) -> tuple[bool, list[list[dict]]]:
+    """A question, or several, about a picture, or several: whether it is one about one, and the messages of each."""
+    single = not isinstance(image, list) and isinstance(question, str)
+    count = len(image) if isinstance(image, list) else 1 if single else len(question)
+    images = image if isinstance(image, list) else [image] * count
+    questions = [question] * count if isinstance(question, str) else question
+    if len(images) != len(questions):
+        raise ValueError(f"found {len(images)} pictures and {len(questions)} questions; give one question per picture")
+    for text in questions:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("the question is empty; ask something like 'How many circles are there?'")
+    return single, [
+        [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": q}]}]
+        for i, q in zip(images, questions, strict=True)
+    ]

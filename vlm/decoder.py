@@ -3,8 +3,8 @@
 Notable here:
 - `layers` is the untouched Llama; `cross_attention` holds the gated blocks, keyed by the Llama layer that each
   precedes. Text without a picture runs through `layers` alone, bit for bit the Llama it was.
-- Image keys and values come in as an argument. The model keeps no state; text with a cache is the engine's affair, which
-  reads these weights in its own way (vlm/engine/forward.py).
+- Image keys and values come in as an argument. The model keeps no state; a cache of text is the engine's affair, which
+  runs these weights in its own way (vlm/engine/forward.py).
 
 Shapes: R text rows, T tokens, D dim, H heads, Hkv key/value heads, Dh head_dim, V vocabulary, S image tokens,
 B picture rows (R is a multiple of B: see adapters/cross_attention.py).

@@ -7,6 +7,7 @@
 """
 
 import random
+from collections.abc import Callable
 
 from vlm.data.sample import Sample
 from vlm.data.worlds.documents_forms import FormAsker, form
@@ -17,7 +18,7 @@ from vlm.data.worlds.language import article, ask, pick, sentence
 
 __all__ = ["HELD_OUT", "documents"]
 
-KINDS = {"receipt": receipt, "form": form, "table": table}
+KINDS: dict[str, Callable] = {"receipt": receipt, "form": form, "table": table}
 _OFTEN = ("receipt", "receipt", "receipt", "form", "form", "table", "table")
 _METHODS = {
     kind: {

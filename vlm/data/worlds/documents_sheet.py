@@ -44,7 +44,8 @@ class Sheet:
             self.page.box(side, edge, size - side, size - edge, paper)
         pad = 3 if size < 128 else 5
         self.left, self.right = side + pad, size - side - pad
-        self.y, self.bottom = edge + pad, size - edge - pad
+        self.y: float = edge + pad
+        self.bottom = size - edge - pad
         self.ink = draw.jitter(rng, pick(rng, _DARK))
         self.lines: list[list[str]] = []
 

@@ -214,7 +214,7 @@ def _sign(
     for k, (line, w) in enumerate(zip(lines, widths, strict=True)):
         x, y = x0 + align * (width - w), y0 + LINE * point * k + RISE * point
         color = pick(rng, inks) if by == "line" and k else main
-        row = []
+        row: list = []
         for word in line:
             color = pick(rng, inks) if by == "word" and (row or k) else color
             end = page.write(x, y, word, path, point, paints[color], color)
