@@ -118,8 +118,9 @@ def test_a_sample_is_well_formed(world, size, emoji_zip):
 
 @pytest.mark.parametrize("world", LISTED)
 def test_families_narrow_what_is_asked(world, emoji_zip):
-    for s in draw(world, 20, emoji_zip, families=("exist", "attribute", "read")):
-        assert s.questions and {q.family for q in s.questions} <= {"exist", "attribute", "read"}
+    drawn = draw(world, 20, emoji_zip, families=("exist", "attribute", "read"))
+    assert {q.family for s in drawn for q in s.questions} <= {"exist", "attribute", "read"}
+    assert sum(not s.questions for s in drawn) <= (5 if world == "documents" else 0)  # a small form may have no line of words
     assert not draw(world, 1, emoji_zip, families=("no such family",))[0].questions
 
 
@@ -373,11 +374,16 @@ def frame(world, text):
     return re.sub(r"\ban _", "a _", text.lower().rstrip(".?"))
 
 
+ORDINAL = "first|second|third|fourth|fifth|sixth|last"
+SLOTS = {"o": ORDINAL, "c": rf"(?!{ORDINAL}).+", "w": '".+"', "where": "after|before", "place": "(?:at|on|in) the .+"}
+
+
 @functools.cache
 def forms(world):
     """Template -> its regular expression, longest first."""
     both = sorted((t for pair in PHRASINGS[world].values() for ts in pair for t in ts), key=lambda t: -len(bare(t)))
-    return {t: re.compile(re.sub(r"\\\{\w+\\\}", "(.+)", re.escape(t))) for t in dict.fromkeys(both)}
+    fill = lambda m: f"({SLOTS.get(m[1], '.+')})"  # noqa: E731
+    return {t: re.compile(re.sub(r"\\\{(\w+)\\\}", fill, re.escape(t))) for t in dict.fromkeys(both)}
 
 
 def spelled_frame(world, text):
