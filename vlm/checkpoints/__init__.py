@@ -32,6 +32,7 @@ from vlm.checkpoints.hub_config import generation_settings, to_generation_config
 from vlm.checkpoints.source import Source
 from vlm.checkpoints.tokenizers import load_chat, save_chat
 from vlm.config import ModelConfig
+from vlm.engine.quantize import quantization_of, stored_tensors
 from vlm.model import VisionLanguageModel
 
 __all__ = ["Checkpoint", "CheckpointError", "detect", "load_checkpoint", "open_checkpoint", "save_checkpoint"]
@@ -152,9 +153,10 @@ def save_checkpoint(
             f"the model carries unmerged adapters ({some(unknown)}); merge them, or save the adapter alone"
         )
     if layout == "hub":
+        refuse_quantized(model)
         data, tensors = hub.hub_tensors(model)
     else:
-        data, tensors = native.config_data(model.config), model.state_dict()
+        data, tensors = native.config_data(model), stored_tensors(model)
     with new_folder(Path(path), is_checkpoint) as folder:
         write_weights(folder, tensors, tensors.__getitem__, max_shard_bytes)
         write_surroundings(folder, layout, data, checkpoint.chat, checkpoint.generation, model.config)
@@ -180,6 +182,14 @@ def write_surroundings(
             write_json(folder / "preprocessor_config.json", to_preprocessor_config(config.image))
         write_json(folder / "generation_config.json", to_generation_config(generation, ids))
     write_json(folder / "config.json", data)  # last: without it a folder is no checkpoint
+
+
+def refuse_quantized(model: VisionLanguageModel) -> None:
+    """The hub's layout has plain weights only."""
+    if found := quantization_of(model):
+        raise CheckpointError(
+            f"the weights are {found['kind']}, the hub layout has no place for them; convert the unquantized model"
+        )
 
 
 def _special_ids(chat: Chat | TemplateChat | None) -> dict:

@@ -6,7 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlm.checkpoints import hub, is_checkpoint, native, open_checkpoint, surroundings, write_surroundings
+from vlm.checkpoints import (
+    hub,
+    is_checkpoint,
+    native,
+    open_checkpoint,
+    refuse_quantized,
+    surroundings,
+    write_surroundings,
+)
 from vlm.checkpoints.download import find_folder
 from vlm.checkpoints.files import new_folder, write_weights
 from vlm.checkpoints.hub_config import to_hub_config
@@ -29,6 +37,8 @@ def convert_checkpoint(
     if layout not in ("native", "hub"):
         raise ValueError(f"layout is {layout!r}, expected native or hub")
     source = open_checkpoint(find_folder(name_or_path))
+    if layout == "hub":
+        refuse_quantized(source.model)
     chat, generation = surroundings(source)
     data, shapes, read = _native(source) if layout == "native" else _hub(source)
     total, done = sum(t.nbytes for t in shapes.values()), 0
@@ -49,7 +59,7 @@ def convert_checkpoint(
 def _native(source: Source) -> tuple[dict, dict[str, Tensor], Callable[[str], Tensor]]:
     """config.json, the shapes to be written, and how each tensor is had."""
     shapes = {name: _like(shape, source.dtype) for name, shape in source.shapes.items()}
-    return native.config_data(source.config), shapes, lambda name: source.read(name).to(shapes[name].dtype)
+    return native.config_data(source.model), shapes, lambda name: source.read(name).to(shapes[name].dtype)
 
 
 def _hub(source: Source) -> tuple[dict, dict[str, Tensor], Callable[[str], Tensor]]:
@@ -69,7 +79,8 @@ def _hub(source: Source) -> tuple[dict, dict[str, Tensor], Callable[[str], Tenso
 
 
 def _like(shape: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape.shape, dtype=dtype if shape.is_floating_point() else shape.dtype, device="meta")
+    keeps = shape.dtype != torch.get_default_dtype()  # counts and scales of quantized weights
+    return torch.empty(shape.shape, dtype=shape.dtype if keeps else dtype, device="meta")
 
 
 def _plan(source: Source, layout: str, max_shard_bytes: int) -> str:

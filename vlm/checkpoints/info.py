@@ -17,6 +17,7 @@ from vlm.checkpoints.files import read_json
 from vlm.checkpoints.hub_config import model_config
 from vlm.checkpoints.keys import empty_model
 from vlm.config import ModelConfig, to_dict
+from vlm.engine.quantize import quantization_of
 from vlm.model import VisionLanguageModel
 
 BITS = {"bf16": 16, "int8": 8, "int4": 4}
@@ -44,6 +45,8 @@ def describe(
     else:
         source = open_checkpoint(folder)
         model, dtype = source.model, str(source.dtype).removeprefix("torch.")
+    if quantization := quantization_of(model):
+        model = empty_model(model.config)
     shapes, config = model.state_dict(), model.config
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     tiles = config.image.max_tiles * bool(config.encoder) if tiles is None else tiles
@@ -54,7 +57,8 @@ def describe(
     n_image_tokens = image_tokens(model, tiles)
     memory = {kind: _memory(kind, shapes, config, n_image_tokens * batch, context * batch) for kind in BITS}
     return {
-        "source": str(name_or_path), "layout": layout, "dtype": dtype, "files": len(files),
+        "source": str(name_or_path), "layout": layout, "dtype": dtype,
+        "quantization": quantization and quantization["kind"], "files": len(files),
         "file_bytes": sum(f.stat().st_size for f in files), "parameters": sum(parts.values()), "parts": parts,
         "memory": memory, "tiles": tiles, "context": context, "batch": batch,
         "config": to_dict(config),
@@ -101,7 +105,8 @@ def cache_bytes(config: ModelConfig, kind: str) -> int:
 def to_text(found: dict[str, Any]) -> str:
     """What `describe` found, for people."""
     size = f", {found['file_bytes'] / 1e9:,.3f} GB in {found['files']} files" if found["files"] else ""
-    lines = [f"{found['source']}: {found['layout']} layout, {found['dtype']}{size}"]
+    kind = f", weights {found['quantization']}" if found["quantization"] else ""
+    lines = [f"{found['source']}: {found['layout']} layout, {found['dtype']}{kind}{size}"]
     lines += [f"{found['parameters']:,} parameters"]
     lines += [f"  {part:<12}{count:>16,}" for part, count in found["parts"].items()]
     lines += [f"GB of memory at {found['tiles']} tiles, {found['context']:,} tokens, {found['batch']} rows"]

@@ -19,6 +19,7 @@ from vlm.checkpoints.files import CheckpointError, some
 from vlm.checkpoints.keys import empty_model
 from vlm.checkpoints.placement import dispatch, infer_device_map, place_of
 from vlm.config import ModelConfig
+from vlm.engine.quantize import check_kind, finish_loading, prepare_to_load
 from vlm.model import VisionLanguageModel
 
 SLICES = 32  # pages of at most this part of all weights are in memory beside what has been loaded,
@@ -114,6 +115,7 @@ class Source:
                 mapped = 0
         self.weights.close()
         self.model.load_state_dict(state, assign=True)
+        finish_loading(self.model)
         if device_map is None:
             self.model.to(device)  # what is computed and not stored
         dispatch(self.model.eval(), device_map)
@@ -122,7 +124,7 @@ class Source:
     def _placed(self, name: str, device: torch.device, dtype: torch.dtype, budget: int) -> Tensor:
         """A tensor as it stands in the file, or a copy of it in another dtype or place."""
         tensor = self.read(name)
-        dtype = dtype if tensor.is_floating_point() else tensor.dtype
+        dtype = dtype if self.shapes[name].dtype == torch.get_default_dtype() else tensor.dtype  # scales keep theirs
         if tensor.dtype == dtype and tensor.device == device:
             return tensor
         step = max(1, budget // max(1, tensor[:1].nbytes)) if tensor.ndim else 1
@@ -154,10 +156,14 @@ class Source:
 
 
 def open_source(
-    layout: str, folder: Path, config: ModelConfig, weights: Tensors, names: Callable[..., Mapping], **options
-) -> Source:
+    layout: str, folder: Path, config: ModelConfig, weights: Tensors, names: Callable[..., Mapping],
+    quantization: dict | None = None, **options,
+) -> Source:  # fmt: skip
     """A source whose names come from those of the empty model."""
     model = empty_model(config)
+    if quantization is not None:
+        check_kind(str(quantization.get("kind")))
+        prepare_to_load(model, quantization["kind"], bool(quantization.get("encoder")))
     return Source(
         layout=layout, folder=folder, model=model, weights=weights, names=names(model.state_dict()), **options
     )

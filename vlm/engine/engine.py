@@ -94,8 +94,9 @@ class Engine:
                 memory = limits.cache_bytes
                 if self.device.type == "cuda":
                     memory = min(memory, torch.cuda.mem_get_info(self.device)[0] // 2)
-                tokens = limits.cache_tokens or max(config.max_seq_len, memory // token_bytes(config, self.dtype))
-                pool = PagePool(config, 1 + pages_for(tokens), self.dtype)
+                each = token_bytes(config, self.dtype, limits.cache_dtype)
+                tokens = limits.cache_tokens or max(config.max_seq_len, memory // each)
+                pool = PagePool(config, 1 + pages_for(tokens), self.dtype, limits.cache_dtype)
                 cache = PictureCache(self.model, limits.picture_bytes) if self.model.config.encoder else None
                 weights = DecoderWeights(self.model.decoder, self.fuse)
                 self._scheduler = Scheduler(weights, pool, cache, self.stop_ids, limits)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlm.engine.pages import PAGE, PagePool, pages_for
+from vlm.engine.pages import PAGE, Memory, PagePool, pages_for
 from vlm.engine.pictures import Encoded
 from vlm.engine.weights import CrossLayer, DecoderWeights, Layer
 from vlm.rope import rotary
@@ -187,23 +187,22 @@ def _rope(plan: Plan, weights: DecoderWeights, dtype: torch.dtype) -> tuple[Tens
     return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
-def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory: Tensor, config) -> Tensor:
+def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory: Memory, config) -> Tensor:
     n_heads, n_kv, head_dim = config.n_heads, config.n_kv_heads, config.head_dim
     qkv = layer.qkv(layer.attn_norm(x)).view(len(x), -1, head_dim)  # (N, H + 2 * Hkv, Dh)
     turned = qkv[:, : n_heads + n_kv]
     rolled = turned.roll(head_dim // 2, -1)
     turned.mul_(cos).addcmul_(rolled, sin)
-    memory.index_copy_(0, plan.slots, qkv[:, n_heads:].to(memory.dtype))
+    memory.write(plan.slots, qkv[:, n_heads:])
     q, out = qkv[:, :n_heads], x.new_empty(len(x), n_heads, head_dim)
     n = 0
     if plan.table is not None:
         n = len(plan.table)
-        held = memory.view(-1, PAGE * 2 * n_kv * head_dim)[plan.table]  # (R, pages, Z * 2 * Hkv * Dh)
-        k, v = _keys_values(held.view(n, -1, 2, n_kv, head_dim)[:, : plan.table_length], x.dtype)
+        k, v = _keys_values(memory.read_pages(plan.table, x.dtype)[:, : plan.table_length], n_kv)
         grouped = q[:n].reshape(n, n_kv, -1, head_dim)  # (R, Hkv, G, Dh): one token, so its heads are the queries
         out[:n] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=plan.table_mask).reshape(n, n_heads, head_dim)
     for where, slots, mask in plan.longer:
-        k, v = _keys_values(memory[slots].view(1, -1, 2, n_kv, head_dim), x.dtype)
+        k, v = _keys_values(memory.read(slots, x.dtype)[None], n_kv)
         own = F.scaled_dot_product_attention(
             q[None, where].transpose(1, 2), k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=n_kv < n_heads
         )  # (1, H, T, Dh)
@@ -212,10 +211,9 @@ def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory
     return layer.ffn(layer.ffn_norm(x), x)
 
 
-def _keys_values(held: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """(R, S, 2, Hkv, Dh) -> keys and values (R, Hkv, S, Dh), as views."""
-    held = held.to(dtype)
-    return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
+def _keys_values(held: Tensor, n_kv: int) -> tuple[Tensor, Tensor]:
+    """(R, S, 2 * Hkv, Dh) -> keys and values (R, Hkv, S, Dh), as views."""
+    return held[:, :, :n_kv].transpose(1, 2), held[:, :, n_kv:].transpose(1, 2)
 
 
 def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config) -> Tensor:

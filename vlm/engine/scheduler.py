@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from vlm.chat import Prompt
+from vlm.config import near_match
 from vlm.engine.constraints import Matcher, mask
 from vlm.engine.forward import Piece, Seen, forward, lay_out
-from vlm.engine.pages import OutOfPages, PagePool, pages_for
+from vlm.engine.pages import CACHE_DTYPES, OutOfPages, PagePool, pages_for
 from vlm.engine.pictures import Encoded, Key, Picture, PictureCache
 from vlm.engine.sampling import Sampling, choose, generator, guess
 from vlm.engine.weights import DecoderWeights
@@ -48,6 +49,7 @@ class Limits:
         pictures: per request.
         cache_tokens: text tokens in the page pool; None for `cache_bytes` of them.
         cache_bytes: memory of the page pool, at most half of what a GPU has free; on a CPU it is taken as it is used.
+        cache_dtype: "int8" or "fp8" keeps the text's keys and values in 8 bits; None in the model's own dtype.
         picture_bytes: memory of encoded pictures; those in use stay in any case.
         seconds: of one request, waiting included; None for no end.
     """
@@ -58,6 +60,7 @@ class Limits:
     pictures: int = 16
     cache_tokens: int | None = None
     cache_bytes: int = 2 << 30
+    cache_dtype: str | None = None
     picture_bytes: int = 1 << 30
     seconds: float | None = None
 
@@ -65,6 +68,9 @@ class Limits:
         for name in ("rows", "waiting", "chunk", "pictures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
+        if self.cache_dtype is not None and self.cache_dtype not in CACHE_DTYPES:
+            hint = near_match(str(self.cache_dtype), CACHE_DTYPES)
+            raise ValueError(f"cache_dtype: found {self.cache_dtype!r}, expected int8, fp8 or None{hint}")
 
 
 @dataclass(frozen=True)
@@ -293,10 +299,9 @@ class Scheduler:
         """Choose tokens from logits (in the order of the pieces), with one transfer from the device."""
         rows = [s for s, piece, _ in pieces for _ in range(piece.n_logits)]
         if rows:
-            chosen = choose(
-                mask(logits, [s.matcher for s in rows]), [s.sampling for s in rows], [s.random for s in rows]
-            )
-            scores = logits.float()
+            scores = logits.float()  # also the faster to take the largest of
+            allowed = mask(scores, [s.matcher for s in rows])
+            chosen = choose(allowed, [s.sampling for s in rows], [s.random for s in rows])
             logprobs = scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)
             answers = iter(torch.stack([chosen.double(), logprobs.double()], dim=1).tolist())
         for s, piece, guesses in pieces:

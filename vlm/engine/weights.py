@@ -6,6 +6,7 @@ Notable here:
 - On a CPU the matrix is repacked once for oneDNN, which reads it faster, above all for more than one token
   (docs/engine.md has the figures). That is a second copy, so it is made only where memory is plentiful.
 - Layers that carry a LoRA adapter, or hooks that move weights between devices, are called as the modules they are.
+- Quantized layers (vlm/engine/quantize.py) are joined in the same way.
 """
 
 import os
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.decoder import Decoder
+from vlm.engine.quantize import PROJECTIONS, head_of
 
 PACK_SHARE = 0.4  # of the free memory that packed copies may take
 PACK_FROM = 2**18  # elements: below, oneDNN takes longer to begin than to multiply
@@ -68,6 +70,8 @@ class Modules(nn.Module):
 
 def join(layers: Sequence[nn.Module], fuse: bool, pack: bool) -> nn.Module:
     """The best form of layers that read the same input."""
+    if (kind := type(layers[0])) in PROJECTIONS and all(type(m) is kind for m in layers) and fuse:
+        return kind.join(layers) or Modules(layers)
     plain = all(type(m) is nn.Linear and m.bias is None and not hasattr(m, "_hf_hook") for m in layers)
     weights = [m.weight.data for m in layers if isinstance(m, nn.Linear)]
     devices = {w.device for w in weights}
@@ -147,6 +151,7 @@ class DecoderWeights:
         if self.config.tie_embeddings:
             table = decoder.embed_tokens.weight.data[: self.config.vocab_size]
             large = pack and table.numel() >= PACK_FROM
-            self.lm_head: nn.Module = PackedProjection(table) if large else Projection(table)
+            plain = PackedProjection if large else Projection
+            self.lm_head: nn.Module = head_of(table, decoder) or plain(table)
         else:
             self.lm_head = join([decoder.lm_head], fuse, pack)
