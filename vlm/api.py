@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from adapters.lora import activate
+from adapters.lora import activate, fold
 from vlm.chat import Chat, Prompt, ask_each
 from vlm.chat_template import TemplateChat
 from vlm.choices import Ranking, answer_tokens, check_choices, ranked
@@ -206,14 +206,17 @@ class VLM:
     def describe(self) -> dict[str, Any]:
         """Name, size and config as plain data."""
         from vlm.config import to_dict
+        from vlm.engine.quantize import count_weights, quantization_of
 
-        parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in self.model.named_children()}
+        parameters = {name: count_weights(part) for name, part in self.model.named_children()}
+        found = quantization_of(self.model)
         return {
             "source": self.source,
             "parameters": sum(parameters.values()),
             "parts": parameters,
             "device": str(self.engine.device),
             "dtype": str(self.engine.dtype).removeprefix("torch."),
+            "quantization": found and found["kind"],
             "config": to_dict(self.model.config),
         }
 
@@ -230,6 +233,13 @@ class VLM:
         )
         save_checkpoint(parts, path, layout=layout)
 
+    def quantize(self, kind: str, *, encoder: bool = False, device: torch.device | None = None) -> None:
+        """Turn the linear layers into "int8", "int4" or "fp8"; see `vlm.engine.quantize.quantize`."""
+        from vlm.engine.quantize import quantize
+
+        quantize(self.model, kind, encoder=encoder, device=device)
+        self.engine.refresh()
+
     def load_adapter(self, folder: str | Path, name: str = "default") -> None:
         """Add a LoRA adapter that `vlm train` or PEFT wrote, and use it; see `vlm.checkpoints.peft.load_adapter`.
 
@@ -237,7 +247,13 @@ class VLM:
             ValueError: no adapter, a damaged one or one of another model; the model is then as it was.
         """
         from vlm.checkpoints.peft import load_adapter
+        from vlm.engine.quantize import quantization_of
 
+        if found := quantization_of(self.model):
+            raise ValueError(
+                f"an adapter cannot be added to {found['kind']} weights; load both at once: "
+                "vlm.load(model, adapter=..., quantization=...) takes it into the weights first"
+            )
         load_adapter(self.model, folder, name)
         self.engine.refresh()
 
@@ -362,7 +378,7 @@ def compose(*, device: str = "auto", **parts) -> VLM:
 def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
-    adapter: str | os.PathLike | None = None,
+    adapter: str | os.PathLike | None = None, quantization: str | None = None, quantize_encoder: bool = False,
 ) -> VLM:  # fmt: skip
     """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
 
@@ -371,7 +387,9 @@ def load(
         device: "auto" takes a GPU where there is one.
         dtype: "auto" is bfloat16 on a GPU and, for small models, float32 on a CPU.
         device_map: "auto" spreads a model too large for one GPU over all of them and main memory (needs accelerate).
-        adapter: folder of a LoRA adapter of this model, see `VLM.load_adapter`.
+        adapter: folder of a LoRA adapter of this model, see `VLM.load_adapter`; quantized weights take it in for good.
+        quantization: "int8", "int4" or (on a GPU) "fp8" weights; a folder that was saved so needs no word of it.
+        quantize_encoder: the image encoder and the connector as well.
 
     Raises:
         ValueError: what is wrong with the folder, the file or the tensor, in one line.
@@ -382,7 +400,8 @@ def load(
     source = name_or_path if isinstance(name_or_path, str) else Path(name_or_path or SHIPPED)
     if name_or_path is None and dtype == "auto":
         dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
-    loaded = load_checkpoint(source, device=place, dtype=dtype, device_map=device_map, revision=revision, token=token)
+    first = place if quantization is None else "cpu"  # layers are moved one by one as they are quantized
+    loaded = load_checkpoint(source, device=first, dtype=dtype, device_map=device_map, revision=revision, token=token)
     if loaded.chat is None:
         raise ValueError(
             f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"
@@ -390,4 +409,7 @@ def load(
     made = VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")
     if adapter is not None:
         made.load_adapter(Path(adapter))
+    if quantization is not None:
+        fold(made.model)
+        made.quantize(quantization, encoder=quantize_encoder, device=place)
     return made
