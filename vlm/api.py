@@ -409,7 +409,8 @@ def load(
     made = VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")
     if adapter is not None:
         made.load_adapter(Path(adapter))
+        if quantization is not None:
+            fold(made.model)
     if quantization is not None:
-        fold(made.model)
         made.quantize(quantization, encoder=quantize_encoder, device=place)
     return made
