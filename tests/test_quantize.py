@@ -8,6 +8,7 @@ from conftest import tiny_config, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
+import vlm
 import vlm.engine.quantize as q
 from adapters.lora import add_lora, find_linears
 from vlm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
@@ -234,3 +235,16 @@ def test_a_cache_of_eight_bits_batches(kind, model, chat, pictured):
 def test_the_cache_takes_the_kinds_that_there_are(model):
     with pytest.raises(ValueError, match="did you mean 'int8'"):
         Limits(cache_dtype="int")
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_the_shipped_model_answers_as_before(kind):
+    from vlm.data.worlds import sample
+
+    plain, small = vlm.load(device="cpu"), vlm.load(device="cpu", quantization=kind)
+    assert small.describe()["quantization"] == kind
+    drawn = [sample(i, seed=9, mixture={"scenes": 1.0}, size=96, split="val", n_questions=3) for i in range(17)]
+    pictures = [s.image for s in drawn for _ in s.questions][:50]
+    asked = [q.text for s in drawn for q in s.questions][:50]
+    same = [str(a) == str(b) for a, b in zip(plain.answer(pictures, asked), small.answer(pictures, asked), strict=True)]
+    assert sum(same) >= 0.95 * len(same)
