@@ -63,6 +63,10 @@ class Tokenizer:
         """Typed text -> ids; control tokens inside stay text."""
         return self._text.encode(text, add_special_tokens=False).ids
 
+    def ends(self, text: str) -> list[int]:
+        """Where in typed text each token ends, in characters; tokens inside one character end with it."""
+        return [end for _, end in self._text.encode(text, add_special_tokens=False).offsets]
+
     def encode_with_control(self, text: str) -> list[int]:
         """Text of a trusted template -> ids; control tokens inside are control tokens."""
         return self.rust.encode(text, add_special_tokens=False).ids
