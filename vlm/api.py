@@ -8,6 +8,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -18,45 +19,15 @@ from vlm.chat import Chat, Prompt, ask_each
 from vlm.chat_template import TemplateChat
 from vlm.choices import Ranking, answer_tokens, check_choices, ranked
 from vlm.engine import Constraint, Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
+from vlm.guard.policy import Policy
+from vlm.guard.shield import Guard, Shield, load_shield
 from vlm.image import ImageError, open_image, preprocess
 from vlm.model import VisionLanguageModel, pick_device
+from vlm.result import Result
 
 SHIPPED = Path(__file__).parent / "weights"
 CAPTION_REQUEST = "Describe the picture."
 CONSTRAINTS: dict[str, Callable[[Any], Constraint]] = {"regex": regex, "json_schema": json_schema}
-
-
-class Result(str):
-    """Generated text with its circumstances.
-
-    Attributes:
-        finish_reason: "stop", "length" or "error".
-        prompt_tokens, completion_tokens: counts; the end-of-turn token counts.
-        seconds: from the request to its last token.
-        logprob: mean log-probability of the tokens, None where there are none.
-        error: what went wrong with this item, None where nothing did.
-    """
-
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    logprob: float | None
-    error: str | None
-
-    def __new__(
-        cls, text: str, *, finish_reason: str = "stop", prompt_tokens: int = 0, completion_tokens: int = 0,
-        seconds: float = 0.0, logprob: float | None = None, error: str | None = None,
-    ):  # fmt: skip
-        self = super().__new__(cls, text)
-        self.finish_reason, self.error = finish_reason, error
-        self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
-        self.seconds, self.logprob = seconds, logprob
-        return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain data, for JSON."""
-        return {"text": str(self), **vars(self)}
 
 
 class VLM:
@@ -64,9 +35,9 @@ class VLM:
 
     def __init__(
         self, model: VisionLanguageModel, chat: Chat | TemplateChat, generation: dict | None = None, source: str = "",
-        *, limits: Limits | None = None, fuse: bool = True,
+        *, limits: Limits | None = None, fuse: bool = True, shield: Shield | None = None,
     ):  # fmt: skip
-        self.model, self.chat_format = model, chat
+        self.model, self.chat_format, self.shield = model, chat, shield
         self.generation, self.source = generation or {}, source
         self.engine = Engine(model, stop_ids=chat.stop_ids, limits=limits, fuse=fuse, tokenizer=chat.tokenizer)
 
@@ -189,19 +160,17 @@ class VLM:
         """Go on with a conversation in OpenAI's message form.
 
         With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory.
-        Options are those of `answer`.
+        Options are those of `answer`. With a guard a refusal is the last piece: a `Result`, "content_filter".
         """
         chosen = self._sampling(max_new_tokens, **sampling)
+        if not stream:
+            return self._run([messages], chosen, 1, refuse=True)[0]
+        if self.shield:
+            messages = self.shield.freeze(messages)
         prompt, pictures = self._prepare(messages, {})
         self.engine.check(prompt)
-        if stream:
-            return self._stream(prompt, pictures, chosen)
-        start = time.monotonic()
-        steps = list(self.engine.follow(self.engine.submit(prompt, pictures, chosen)))
-        result = self._result(prompt, chosen, steps, time.monotonic() - start)
-        if result.error:
-            raise RequestFailed(result.error)
-        return result
+        pieces = self._stream(prompt, pictures, chosen)
+        return self.shield.stream(messages, pieces) if self.shield else pieces
 
     def describe(self) -> dict[str, Any]:
         """Name, size and config as plain data."""
@@ -292,6 +261,13 @@ class VLM:
     def _run(
         self, conversations: list[list[dict]], sampling: Sampling, batch_size: int, refuse: bool = False
     ) -> list[Result]:
+        """All conversations, through the guard where there is one."""
+        generate = partial(self._generate, sampling=sampling, batch_size=batch_size, refuse=refuse)
+        return self.shield.run(conversations, generate, batch_size, refuse) if self.shield else generate(conversations)
+
+    def _generate(
+        self, conversations: list[list[dict]], sampling: Sampling, batch_size: int, refuse: bool
+    ) -> list[Result]:
         """All conversations, `batch_size` at a time; what cannot be answered gets an error result, or raises it."""
         results: list[Result | None] = [None] * len(conversations)
         asked: list[tuple[int, Prompt, float]] = []
@@ -379,6 +355,7 @@ def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
     adapter: str | os.PathLike | None = None, quantization: str | None = None, quantize_encoder: bool = False,
+    guard: Guard | str | os.PathLike | None = None, policy: Policy | str | os.PathLike | None = None,
 ) -> VLM:  # fmt: skip
     """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
 
@@ -390,6 +367,8 @@ def load(
         adapter: folder of a LoRA adapter of this model, see `VLM.load_adapter`; quantized weights take it in for good.
         quantization: "int8", "int4" or (on a GPU) "fp8" weights; a folder that was saved so needs no word of it.
         quantize_encoder: the image encoder and the connector as well.
+        guard: folder of a Llama Guard 3, or an object with `check(messages, response=None) -> Verdict`: docs/guard.md.
+        policy: what the guard is to judge, a YAML file or a `vlm.guard.policy.Policy`.
 
     Raises:
         ValueError: what is wrong with the folder, the file or the tensor, in one line.
@@ -413,4 +392,5 @@ def load(
             fold(made.model)
     if quantization is not None:
         made.quantize(quantization, encoder=quantize_encoder, device=place)
+    made.shield = load_shield(guard, policy, pictures=loaded.config.encoder is not None, device=place)
     return made

@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 
 from vlm.cli_eval import register as register_evaluation
+from vlm.cli_guard import Guard, Policy
+from vlm.cli_guard import register as register_guard
 
 app = typer.Typer(
     help="Vision-language models that see through gated cross-attention.",
@@ -23,6 +25,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Training data from the procedural worlds.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 register_evaluation(app)
+register_guard(app)
 
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter of the model, PEFT's or ours.")]
@@ -93,15 +96,17 @@ def ask(
     image: str, question: str, model: Model = None, adapter: Adapter = None, max_new_tokens: MaxTokens = 48,
     regex: Annotated[str | None, typer.Option(help="What the whole answer must match, such as '[0-9]+'.")] = None,
     json_schema: Annotated[str | None, typer.Option(help="File of the JSON schema that the answer must meet.")] = None,
-    json_path: Json = None,
+    guard: Guard = None, policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Ask a question about a picture."""
     import vlm
 
     schema = read_json(json_schema) if json_schema else None
-    result = vlm.load(model, adapter=adapter).answer(
+    result = vlm.load(model, adapter=adapter, guard=guard, policy=policy).answer(
         image, question, max_new_tokens=max_new_tokens, regex=regex, json_schema=schema
     )
+    for warning in result.warnings:
+        fail(f"the guard warns of the {warning}")
     if json_path != "-":
         print(result)
     write_json(json_path, {"image": image, "question": question, **result.to_dict()})
@@ -128,12 +133,12 @@ def choose(
 @app.command()
 def demo(
     model: Model = None, adapter: Adapter = None, host: str = "127.0.0.1", port: int = 7860, share: bool = False,
-    json_path: Json = None,
+    guard: Guard = None, policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Open the image Q&A page."""
     import vlm
 
-    loaded = vlm.load(model, adapter=adapter)
+    loaded = vlm.load(model, adapter=adapter, guard=guard, policy=policy)
     write_json(json_path, {"host": host, "port": port, "model": loaded.describe()})
     page = importlib.import_module("demo.app")  # by name: the arrow of imports runs from the demo to us
     page.serve(loaded, host=host, port=port, share=share)

@@ -1,0 +1,51 @@
+"""The command that asks a guard alone, and the options that put one around a model."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+Guard = Annotated[str | None, typer.Option(help="Folder or hub id of a Llama Guard 3 around the model.")]
+Policy = Annotated[str | None, typer.Option(help="YAML file of what the guard judges; the package's own where absent.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `vlm`."""
+    app.command(name="guard")(judge)
+
+
+def judge(
+    items: Annotated[list[str], typer.Argument(metavar="IMAGE... TEXT", help="Pictures, if any, and the words.")],
+    guard: Annotated[str, typer.Option(help="Folder or hub id of a Llama Guard 3.")],
+    response: Annotated[str | None, typer.Option(help="Judge this answer instead of the question.")] = None,
+    policy: Policy = None,
+    json_path: Annotated[
+        str | None, typer.Option("--json", help="Write the verdict to this file; - is standard output.")
+    ] = None,
+) -> None:
+    """Ask a guard about a question with pictures, or an answer to it; exit code 0 is safe, 1 unsafe, 2 an error."""
+    import json
+    import time
+    from pathlib import Path
+
+    from vlm.guard.shield import load_shield
+    from vlm.guard.taxonomy import CATEGORIES
+
+    *pictures, text = items
+    shield = load_shield(guard, policy, pictures=bool(pictures))
+    assert shield is not None, "there is a guard"
+    content = [*({"type": "image", "image": picture} for picture in pictures), {"type": "text", "text": text}]
+    messages = shield.freeze([{"role": "user", "content": content}])
+    began = time.monotonic()
+    verdict = shield.policy.apply(shield.guard.check(messages, response))  # what fails here is an error to be seen
+    shield.record(messages, response, verdict, time.monotonic() - began)
+    found = {**verdict.to_dict(), "action": shield.policy.action_for(verdict)}
+    if json_path == "-":
+        print(json.dumps(found, indent=1))
+    else:
+        if json_path:
+            Path(json_path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        score = "" if verdict.score is None else f"  P(unsafe) {verdict.score:.3f}"
+        names = ", ".join(str(CATEGORIES[c]) for c in verdict.categories) or verdict.reason
+        print(f"{'safe' if verdict.safe else 'unsafe'}{score}{'  ' + names if names else ''}")
+    sys.exit(0 if verdict.safe else 1)

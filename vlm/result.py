@@ -1,0 +1,38 @@
+"""What a model says, with its circumstances."""
+
+from typing import Any
+
+
+class Result(str):
+    """Generated text with its circumstances.
+
+    Attributes:
+        finish_reason: "stop", "length", "content_filter" (the guard refused; the text says for what) or "error".
+        prompt_tokens, completion_tokens: counts; the end-of-turn token counts.
+        seconds: from the request to its last token.
+        logprob: mean log-probability of the tokens, None where there are none.
+        error: what went wrong with this item, None where nothing did.
+        warnings: what the guard found and let pass.
+    """
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    logprob: float | None
+    error: str | None
+    warnings: tuple[str, ...]
+
+    def __new__(
+        cls, text: str, *, finish_reason: str = "stop", prompt_tokens: int = 0, completion_tokens: int = 0,
+        seconds: float = 0.0, logprob: float | None = None, error: str | None = None, warnings: tuple[str, ...] = (),
+    ):  # fmt: skip
+        self = super().__new__(cls, text)
+        self.finish_reason, self.error, self.warnings = finish_reason, error, warnings
+        self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
+        self.seconds, self.logprob = seconds, logprob
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data, for JSON."""
+        return {"text": str(self), **vars(self)}
