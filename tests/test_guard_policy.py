@@ -120,3 +120,12 @@ def test_the_worst_verdict_counts():
     found = worst([Verdict(True, (), 0.1), Verdict(False, ("S9",), 0.7), Verdict(False, ("S1",), 0.6, reason="odd")])
     assert (found.safe, found.categories, found.score, found.reason) == (False, ("S1", "S9"), 0.7, "odd")
     assert worst([Verdict(True, (), 0.1), Verdict(True, (), 0.3)]) == Verdict(True, (), 0.3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"safe": "no"}, {"safe": None}, {"safe": False, "score": float("nan")}, {"safe": False, "score": 1.5},
+              {"safe": False, "categories": "S1"}, {"safe": False, "categories": (1,)}],
+)  # fmt: skip
+def test_a_verdict_that_nobody_can_read_cannot_be_made(wrong):
+    with pytest.raises(ValueError, match="found .*, expected"):
+        Verdict(**wrong)

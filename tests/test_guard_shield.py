@@ -306,6 +306,19 @@ def test_lines_are_on_the_disk_before_anything_is_said(tmp_path, monkeypatch):
 def test_a_log_that_cannot_be_written_lets_nothing_through(guarded, tmp_path):
     m = guarded(policy=Policy(audit=str(tmp_path)))
     assert m.shield.check([user("a")]).reason == "guard failed" and refused(m.answer(RED, "a"))
+    with pytest.raises(ValueError, match="audit: .*nowhere is no folder"):
+        guarded(policy=Policy(audit=str(tmp_path / "nowhere" / "log")))
+
+
+def test_a_warning_in_the_middle_of_a_stream_stays_a_warning():
+    policy = Policy(stream_window=3, stream_overlap=0, actions={"S9": "warn"})
+
+    class Windows(WordGuard):  # which no longer minds when it sees the whole
+        def check(self, messages, response=None):
+            return super().check(messages, "" if response is not None and len(response.split()) > 3 else response)
+
+    *shown, last = Shield(Windows(gnu="S9"), policy).stream([user("a")], pieces_of("a gnu b c d e f")[0])
+    assert "".join(shown) == "a gnu b c d e f " and last.warnings == ("response: Indiscriminate Weapons (S9)",)
 
 
 def test_somebody_elses_guard_with_unknown_categories():

@@ -32,7 +32,7 @@ from vlm.model import VisionLanguageModel, pick_device
 ANSWER = 64  # tokens: all thirteen categories take fewer
 SLACK = 8  # tokens that the pieces of a text may have more than they had within it
 MARKERS = re.compile(r"<(/?\s*(?:BEGIN|END)\s+(?:UNSAFE\s+CONTENT\s+CATEGORIES|CONVERSATION)\s*)>", re.IGNORECASE)
-SPEAKER = re.compile(r"^([^\S\n]*(?:User|Agent)[^\S\n]*):", re.IGNORECASE | re.MULTILINE)
+SPEAKER = re.compile(r"((?:^|[\r\v\f\x85\u2028\u2029])[^\S\n]*(?:User|Agent)[^\S\n]*):", re.IGNORECASE | re.MULTILINE)
 LISTED = re.compile(r"^(S\d+): *(.*)$", re.MULTILINE)
 Turn = tuple[str, str]  # ("user" or "assistant", text)
 

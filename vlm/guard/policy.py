@@ -33,6 +33,9 @@ class Verdict:
         stage: "prompt", or "response" where the last words were the assistant's.
         source: who judged.
         reason: why it is unsafe for no category of the policy, "guard failed" for example.
+
+    Raises:
+        ValueError: anything else; what a score of NaN means, nobody should have to guess.
     """
 
     safe: bool
@@ -41,6 +44,14 @@ class Verdict:
     stage: str = "prompt"
     source: str = ""
     reason: str = ""
+
+    def __post_init__(self):
+        if not isinstance(self.safe, bool):
+            raise ValueError(f"safe: found {self.safe!r:.40}, expected True or False")
+        if not isinstance(self.categories, tuple) or not all(isinstance(c, str) for c in self.categories):
+            raise ValueError(f"categories: found {self.categories!r:.40}, expected a tuple of keys")
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise ValueError(f"score: found {self.score!r:.40}, expected a probability or None")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -49,17 +49,18 @@ class Shield:
 
     def __init__(self, guard: Guard, policy: Policy | None = None):
         self.guard, self.policy = guard, policy or read_policy()
+        if self.policy.audit and not (folder := Path(self.policy.audit).absolute().parent).is_dir():
+            raise ValueError(f"audit: {folder} is no folder; make it, or name another file in the policy")
         self._writing = threading.Lock()
 
     def check(self, messages: list[dict], response: str | None = None) -> Verdict:
         """The guard's verdict by the policy, on the last message or the response; unsafe where the guard fails."""
         began = time.monotonic()
-        found = self._ask(messages, response)
-        if isinstance(found, Verdict):
-            verdict = self.policy.apply(found)
-        else:
-            log.warning("the guard failed: %s", type(found).__name__)  # its message may hold what was judged
-            log.debug("the guard failed", exc_info=found if isinstance(found, BaseException) else None)
+        try:
+            verdict = self.policy.apply(self._ask(messages, response))
+        except Exception as error:
+            log.warning("the guard failed: %s", type(error).__name__)  # its message may hold what was judged
+            log.debug("the guard failed", exc_info=error)
             verdict = Verdict(False, stage="prompt" if response is None else "response", source="shield", reason=FAILED)
         try:
             self.record(messages, response, verdict, time.monotonic() - began)
@@ -163,8 +164,8 @@ class Shield:
             finally:
                 os.close(file)
 
-    def _ask(self, messages: list[dict], response: str | None) -> object:
-        """What the guard returns or raises; a TimeoutError where it takes too long (its thread is left to itself)."""
+    def _ask(self, messages: list[dict], response: str | None) -> Verdict:
+        """The guard's own verdict; a guard that takes too long is left to itself, in its thread."""
         box: queue.SimpleQueue[object] = queue.SimpleQueue()
 
         def work() -> None:
@@ -175,9 +176,12 @@ class Shield:
 
         threading.Thread(target=work, daemon=True, name="guard").start()
         try:
-            return box.get(timeout=self.policy.timeout)
+            found = box.get(timeout=self.policy.timeout)
         except queue.Empty:
-            return TimeoutError()
+            raise TimeoutError from None
+        if isinstance(found, Verdict):
+            return found
+        raise found if isinstance(found, Exception) else TypeError(type(found).__name__)
 
     def _prompt(self, messages: list[dict]) -> Verdict:
         """Of all that the model will read; words put into the assistant's mouth are judged besides the user's last."""
@@ -223,9 +227,10 @@ class Shield:
         return answer
 
     def _windows(self, messages: list[dict], pieces: Generator[str]) -> Generator[str, None, Verdict]:
-        """Let pieces go as their windows pass; returns what stopped them, or the verdict on the whole."""
+        """Let pieces go as their windows pass; returns what stopped them, or the worst of what was found."""
         size, overlap = self.policy.stream_window, self.policy.stream_overlap
         said: list[str] = []
+        found: list[Verdict] = []
         shown = 0
         for piece in pieces:
             said.append(piece)
@@ -234,12 +239,15 @@ class Shield:
                 verdict = self.check(messages, "".join(said[first:]))
                 if self.policy.action_for(verdict) == "refuse":
                     return verdict
+                found.append(verdict)
                 yield "".join(said[shown:])
                 shown = len(said)
         verdict = self.check(messages, "".join(said))
-        if self.policy.action_for(verdict) != "refuse" and shown < len(said):
+        if self.policy.action_for(verdict) == "refuse":
+            return verdict
+        if shown < len(said):
             yield "".join(said[shown:])
-        return verdict
+        return worst([*found, verdict])
 
     def _warnings(self, verdict: Verdict) -> tuple[str, ...]:
         if self.policy.action_for(verdict) != "warn":
