@@ -28,6 +28,7 @@ register_evaluation(app)
 register_guard(app)
 
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
+Quantization = Annotated[str | None, typer.Option(help="Hold the weights in int8, int4 or (GPU) fp8.")]
 Adapter = Annotated[str | None, typer.Option(help="Folder of a LoRA adapter of the model, PEFT's or ours.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write all figures to this file; - is standard output.")]
 MaxTokens = Annotated[int, typer.Option(help="New tokens at most.")]
@@ -81,19 +82,21 @@ def show(results: list, names: list[str], path: str | None) -> None:
 
 @app.command()
 def caption(
-    images: list[str], model: Model = None, adapter: Adapter = None, max_new_tokens: MaxTokens = 96,
+    images: list[str], model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
+    max_new_tokens: MaxTokens = 96,
     json_path: Json = None,
 ) -> None:  # fmt: skip
     """Describe pictures."""
     import vlm
 
-    loaded = vlm.load(model, adapter=adapter)
+    loaded = vlm.load(model, adapter=adapter, quantization=quantization)
     show(loaded.caption(images, max_new_tokens=max_new_tokens), images, json_path)
 
 
 @app.command()
 def ask(
-    image: str, question: str, model: Model = None, adapter: Adapter = None, max_new_tokens: MaxTokens = 48,
+    image: str, question: str, model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
+    max_new_tokens: MaxTokens = 48,
     regex: Annotated[str | None, typer.Option(help="What the whole answer must match, such as '[0-9]+'.")] = None,
     json_schema: Annotated[str | None, typer.Option(help="File of the JSON schema that the answer must meet.")] = None,
     guard: Guard = None, policy: Policy = None, json_path: Json = None,
@@ -102,7 +105,7 @@ def ask(
     import vlm
 
     schema = read_json(json_schema) if json_schema else None
-    result = vlm.load(model, adapter=adapter, guard=guard, policy=policy).answer(
+    result = vlm.load(model, adapter=adapter, quantization=quantization, guard=guard, policy=policy).answer(
         image, question, max_new_tokens=max_new_tokens, regex=regex, json_schema=schema
     )
     for warning in result.warnings:
@@ -115,6 +118,7 @@ def ask(
 @app.command()
 def choose(
     image: str, question: str, choices: list[str], model: Model = None, adapter: Adapter = None,
+    quantization: Quantization = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="By log-probability per byte.")] = False,
     json_path: Json = None,
 ) -> None:  # fmt: skip
@@ -123,7 +127,7 @@ def choose(
     from vlm.choices import check_choices
 
     check_choices(choices)  # before a model is loaded
-    found = vlm.load(model, adapter=adapter).choose(image, question, choices, normalize)
+    found = vlm.load(model, adapter=adapter, quantization=quantization).choose(image, question, choices, normalize)
     if json_path != "-":
         for choice in found:
             print(f"{choice.share:6.1%}  {choice.text}")
@@ -132,13 +136,14 @@ def choose(
 
 @app.command()
 def demo(
-    model: Model = None, adapter: Adapter = None, host: str = "127.0.0.1", port: int = 7860, share: bool = False,
+    model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
+    host: str = "127.0.0.1", port: int = 7860, share: bool = False,
     guard: Guard = None, policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Open the image Q&A page."""
     import vlm
 
-    loaded = vlm.load(model, adapter=adapter, guard=guard, policy=policy)
+    loaded = vlm.load(model, adapter=adapter, quantization=quantization, guard=guard, policy=policy)
     write_json(json_path, {"host": host, "port": port, "model": loaded.describe()})
     page = importlib.import_module("demo.app")  # by name: the arrow of imports runs from the demo to us
     page.serve(loaded, host=host, port=port, share=share)
@@ -230,7 +235,8 @@ def train(config: str, overrides: Annotated[list[str] | None, typer.Argument()] 
 
 @app.command()
 def eval_world(
-    model: Model = None, count: int = 2000, seed: int = 1, split: list[str] | None = None,
+    model: Model = None, quantization: Quantization = None, count: int = 2000, seed: int = 1,
+    split: list[str] | None = None,
     world: list[str] | None = None, emoji: str | None = None, pack: list[str] | None = None, batch_size: int = 64,
     markdown: str | None = None, json_path: Json = None,
 ) -> None:  # fmt: skip
@@ -242,7 +248,7 @@ def eval_world(
     import vlm
     from vlm.evaluation.world import SPLITS, evaluate_pack, evaluate_world, to_markdown
 
-    loaded = vlm.load(model)
+    loaded = vlm.load(model, quantization=quantization)
     mixture = parse_weights(world or ["scenes=1"])
     evaluate = partial(
         evaluate_world, loaded, n=count, seed=seed, mixture=mixture, batch_size=batch_size, emoji=emoji
