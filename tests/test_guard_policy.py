@@ -1,6 +1,7 @@
 """The taxonomy and the policy: every mistake is an error that names the nearest right word."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -35,6 +36,11 @@ def test_the_shipped_policy_is_the_default():
     assert read_policy() == Policy() and set(yaml.safe_load(DEFAULT.read_text())) == {
         f.name for f in dataclasses.fields(Policy)
     }
+
+
+def test_the_page_for_users_has_the_same_table():
+    page = (Path(__file__).parent.parent / "docs/guard.md").read_text()
+    assert all(f"| {c.key} | {c.name} | {c.definition} |" in page for c in CATEGORIES.values())
 
 
 def test_names_become_keys_in_order(write):
