@@ -71,7 +71,7 @@ class Modules(nn.Module):
 def join(layers: Sequence[nn.Module], fuse: bool, pack: bool) -> nn.Module:
     """The best form of layers that read the same input."""
     if (kind := type(layers[0])) in PROJECTIONS and all(type(m) is kind for m in layers) and fuse:
-        return kind.join(layers) or Modules(layers)
+        return kind.join(layers) or Modules(layers)  # type: ignore[arg-type]  # all are of this kind
     plain = all(type(m) is nn.Linear and m.bias is None and not hasattr(m, "_hf_hook") for m in layers)
     weights = [m.weight.data for m in layers if isinstance(m, nn.Linear)]
     devices = {w.device for w in weights}
