@@ -16,13 +16,9 @@ Notable here:
 - `--dry-run` builds the real sizes without memory, runs every shape on the meta device and prints the floors.
 """
 
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -30,7 +26,8 @@ import typer
 from torch import Tensor, nn
 
 from benchmarks.memory import load_ours, pad_picture
-from benchmarks.mllama import DTYPES, SIZES, commit, describe_machine, tap_inputs, weights_folder
+from benchmarks.mllama import DTYPES, SIZES, tap_inputs, weights_folder
+from benchmarks.report import DEVICES, check_options, circumstances, pick, show
 from vlm.chat import Prompt
 from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, ModelConfig
@@ -375,27 +372,19 @@ def main(
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
 ) -> None:
     """Measure the engine and transformers' generate side by side."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    options = [("preset", [preset], SIZES), ("dtype", dtype.split(","), DTYPES), ("device", [device], ("cpu", "cuda")),
-               ("against", [against], ("transformers",))]  # fmt: skip
-    for name, found, choices in options:
-        if wrong := [f for f in found if f not in choices]:
-            raise typer.BadParameter(f"{wrong[0]!r}; choose from {', '.join(choices)}", param_hint=f"--{name}")
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "preset": preset,
-        "device": device, "repeats": repeats, "machine": describe_machine(device),
-    }  # fmt: skip
+    device = pick(device)
+    check_options(
+        preset=([preset], SIZES), dtype=(dtype.split(","), DTYPES), device=([device], DEVICES),
+        against=([against], ("transformers",)),
+    )  # fmt: skip
+    report = circumstances(device) | {"preset": preset, "device": device, "repeats": repeats}
     if dry:
         report["dry_run"] = dry_run()
     else:
         report["results"] = [compare(preset, name, device, repeats, evaluation) for name in dtype.split(",")]
         if with_profile:
             report["profile"] = profile(preset, dtype.split(",")[-1], device)
-    print(to_markdown(report), file=sys.stderr if json_path == "-" else sys.stdout)
-    if json_path is not None:
-        text = json.dumps(report, indent=1) + "\n"
-        sys.stdout.write(text) if json_path == "-" else Path(json_path).write_text(text)
+    show(to_markdown(report), report, json_path)
 
 
 if __name__ == "__main__":

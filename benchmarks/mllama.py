@@ -12,8 +12,6 @@ Notable here:
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,8 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.memory import GRIDS, load_ours, pad_picture, picture
+from benchmarks.report import DEVICES, ROOT, check_options, circumstances, pick, show
 from vlm.checkpoints.hub_config import to_hub_config
 from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, DecoderConfig, EncoderConfig, ModelConfig
@@ -43,7 +40,6 @@ from vlm.engine.weights import DecoderWeights
 from vlm.image import ImageConfig
 from vlm.model import VisionLanguageModel
 
-ROOT = Path(__file__).parents[1]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIZES: dict[str, ModelConfig] = {
     "debug": replace(PRESETS["debug"], encoder=replace(PRESETS["debug"].encoder, taps=(1, 2))),
@@ -271,25 +267,6 @@ def run(preset: str, dtype_name: str, device: str, repeats: int, memory: bool = 
         return found | ({"memory": measure_memory(folder, device, memory_runs(dtype))} if memory else {})
 
 
-def describe_machine(device: str) -> dict:
-    """What the figures hang on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return {
-        "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": version("transformers"),
-    }  # fmt: skip
-
-
-def commit() -> str:
-    """The commit that is measured, with a mark where files differ from it."""
-    shown = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return shown.stdout.strip() or "unknown"
-
-
 def to_markdown(report: dict) -> str:
     """The tables of a report."""
     machine, lines = report["machine"], []
@@ -339,21 +316,13 @@ def main(
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
 ) -> None:
     """Measure ours and transformers' Mllama side by side."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    options = [("preset", [preset], SIZES), ("dtype", dtype.split(","), DTYPES), ("device", [device], ("cpu", "cuda"))]
-    for name, found, choices in options:
-        if wrong := [f for f in found if f not in choices]:
-            raise typer.BadParameter(f"{wrong[0]!r}; choose from {', '.join(choices)}", param_hint=f"--{name}")
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "preset": preset,
-        "device": device, "repeats": repeats, "machine": describe_machine(device),
+    device = pick(device)
+    check_options(preset=([preset], SIZES), dtype=(dtype.split(","), DTYPES), device=([device], DEVICES))
+    report = circumstances(device) | {
+        "preset": preset, "device": device, "repeats": repeats,
         "results": [run(preset, name, device, repeats, memory) for name in dtype.split(",")],
     }  # fmt: skip
-    print(to_markdown(report), file=sys.stderr if json_path == "-" else sys.stdout)
-    if json_path is not None:
-        text = json.dumps(report, indent=1) + "\n"
-        sys.stdout.write(text) if json_path == "-" else Path(json_path).write_text(text)
+    show(to_markdown(report), report, json_path)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,14 @@ Every form answers the same held-out questions. Beside its accuracy stand the sh
 and the perplexity of the right answers (the end of the turn included), which moves before any answer changes.
 """
 
-import json
 import math
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
 import vlm
-from benchmarks.mllama import commit, describe_machine
+from benchmarks.report import check_options, circumstances, pick, show
 from vlm.api import VLM
 from vlm.choices import answer_tokens
 from vlm.data.worlds import sample
@@ -101,19 +97,12 @@ def main(
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
 ) -> None:
     """Measure every form of the shipped model on the same questions."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick(device)
     names = [f.strip() for f in forms.split(";")] if forms else [f for f in FORMS if f != "fp8" or device == "cuda"]
-    if wrong := [f for f in names if f not in FORMS]:
-        raise typer.BadParameter(f"{wrong[0]!r}; choose from {'; '.join(FORMS)}", param_hint="--forms")
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "seed": seed, "count": count,
-        "machine": describe_machine(device), "rows": measure(names, count, seed, device),
-    }  # fmt: skip
-    print(to_markdown(report), file=sys.stderr if json_path == "-" else sys.stdout)
-    if json_path is not None:
-        text = json.dumps(report, indent=1) + "\n"
-        sys.stdout.write(text) if json_path == "-" else Path(json_path).write_text(text)
+    check_options(forms=(names, FORMS))
+    rows = measure(names, count, seed, device)
+    report = circumstances(device) | {"seed": seed, "count": count, "rows": rows}
+    show(to_markdown(report), report, json_path)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -72,3 +73,18 @@ def towers(tmp_path_factory):
     from tests.registry import register_towers  # imports both libraries, which takes seconds
 
     register_towers(tmp_path_factory.mktemp("open_clip"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The `vlm` command with these arguments -> (exit code, standard output, standard error)."""
+    from vlm.cli import main
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["vlm", *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return call

@@ -73,3 +73,14 @@ class WordGuard:
         stage = "prompt" if response is None else "response"
         found = tuple(key for word, key in self.words.items() if word in (text if response is None else response))
         return Verdict(not found, found, 0.9 if found else 0.1, stage, "words")
+
+
+def user(text, *pictures):
+    return {
+        "role": "user",
+        "content": [*({"type": "image", "image": p} for p in pictures), {"type": "text", "text": text}],
+    }
+
+
+def said(text):
+    return {"role": "assistant", "content": text}

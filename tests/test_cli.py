@@ -12,7 +12,7 @@ from adapters.lora import add_lora, lora_layers
 from tests.conftest import tiny_model
 from vlm.api import VLM
 from vlm.checkpoints.peft import save_adapter
-from vlm.cli import app, main
+from vlm.cli import app
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +20,6 @@ def folder(model, chat, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "tiny"
     VLM(model, chat).save(path)
     return str(path)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["vlm", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture

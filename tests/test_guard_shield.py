@@ -2,14 +2,13 @@
 
 import json
 import stat
-import sys
 import threading
 
 import pytest
 from PIL import Image
 
 import vlm
-from tests.guards import TEXT, WordGuard, guard_chat, guard_model
+from tests.guards import TEXT, WordGuard, guard_chat, guard_model, said, user
 from vlm.api import VLM
 from vlm.chat_template import TemplateChat
 from vlm.checkpoints import Checkpoint, save_checkpoint
@@ -19,17 +18,6 @@ from vlm.guard.shield import Shield, load_shield, picture_hash, text_hash
 from vlm.image import ImageError
 
 RED = Image.new("RGB", (28, 28), "red")
-
-
-def user(text, *pictures):
-    return {
-        "role": "user",
-        "content": [*({"type": "image", "image": p} for p in pictures), {"type": "text", "text": text}],
-    }
-
-
-def said(text):
-    return {"role": "assistant", "content": text}
 
 
 @pytest.fixture(scope="module")
@@ -358,20 +346,6 @@ def test_a_guard_of_text_before_a_model_that_sees(tmp_path):
         load_shield(folder)
     assert isinstance(load_shield(folder, Policy(pictures=False)).guard, LlamaGuard)
     assert isinstance(load_shield(folder, pictures=False).guard.chat, TemplateChat)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    from vlm.cli import main
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["vlm", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return call
 
 
 def test_the_command(run, tmp_path, monkeypatch):
