@@ -127,6 +127,7 @@ def summarise(rows: Rows, metric: str) -> dict[str, Any]:
         **with_interval(judged, metric),
         "n": len(rows),
         "clusters": len({row["group"] for row in rows}),
+        "interval": kind_of_interval(judged),
         "types": [{"type": k, **with_interval(kinds[k], metric), "n": len(kinds[k])} for k in sorted(kinds)]
         if len(kinds) > 1 else [],
         "errors": len(errors),
@@ -143,6 +144,14 @@ def summarise(rows: Rows, metric: str) -> dict[str, Any]:
             "completion_tokens": tokens["completion"],
         },
     }  # fmt: skip
+
+
+def kind_of_interval(rows: Rows) -> str:
+    """How `with_interval` finds the interval of these rows, in words."""
+    if len({row["group"] for row in rows}) < len(rows):
+        return "clustered by picture"
+    shares = {row["score"] or 0.0 for row in rows} <= {0.0, 1.0}
+    return ("Wilson's" if shares else "of the mean") + ", a picture a question"
 
 
 def with_interval(rows: Rows, metric: str) -> dict[str, float | None]:
