@@ -1,0 +1,225 @@
+"""The shipped guard's head: a small transformer over the words of a request and the shipped model's picture features.
+
+Notable here:
+- The sequence is [typed words] + [words read from the picture] + [picture tokens]; text alone is the same model with a
+  shorter sequence.
+- The picture tokens are those of the frozen encoder that the answer uses anyway, so a picture is encoded once.
+- The score is calibrated: 0.5 is the threshold that was fixed on the validation data before any test was opened.
+
+Shapes: B requests, T words, K = N_PARTS ids of a word, S picture tokens, C encoder.dim, D dim, H hazards (13).
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
+from vlm.config import from_dict
+from vlm.guard.taxonomy import CATEGORIES
+from vlm.guard.words import N_PARTS, PAD, READ, TYPED, Words, split_words, windows
+
+FORMAT, VERSION = "gated-vlm-guard", 1
+MAX_PICTURE_TOKENS = 64
+HAZARDS = tuple(CATEGORIES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """Sizes of a `GuardHead`.
+
+    Args:
+        dim, n_layers, n_heads, hidden_dim: of the transformer.
+        picture_dim: C, what the frozen encoder gives; 0 for a head that reads text alone.
+        n_buckets: rows for hashed parts of words.
+        window, overlap: words of typed or read text that are judged together, and that two windows share.
+        dropout: while training.
+        threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
+        model: fingerprint of the encoder whose features it was trained on, "" for none.
+    """
+
+    dim: int = 128
+    n_layers: int = 3
+    n_heads: int = 4
+    hidden_dim: int = 256
+    picture_dim: int = 0
+    n_buckets: int = 4096
+    window: int = 128
+    overlap: int = 32
+    dropout: float = 0.1
+    threshold: float = 0.0
+    temperature: float = 1.0
+    model: str = ""
+
+    def __post_init__(self):
+        if self.dim % self.n_heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of n_heads {self.n_heads}")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap: found {self.overlap} of window {self.window}, expected less than the window")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature: found {self.temperature}, expected a number above 0")
+
+
+class GuardHead(nn.Module):
+    """P(unsafe) and the hazards of a request, from its words and its picture's features."""
+
+    def __init__(self, config: HeadConfig, vocabulary: list[str]):
+        super().__init__()
+        self.config, self.words = config, Words(vocabulary, config.n_buckets)
+        d = config.dim
+        self.embed = nn.Embedding(self.words.n_rows, d, padding_idx=PAD)
+        self.positions = nn.Embedding(2 * config.window, d)  # of typed and of read words
+        self.word_norm = nn.LayerNorm(d)
+        if config.picture_dim:
+            self.picture_proj = nn.Sequential(nn.LayerNorm(config.picture_dim), nn.Linear(config.picture_dim, d))
+        layer = nn.TransformerEncoderLayer(
+            d, config.n_heads, config.hidden_dim, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.n_layers, nn.LayerNorm(d), enable_nested_tensor=False)
+        self.pool = nn.Linear(d, 1)
+        self.out = nn.Linear(2 * d, 1 + len(HAZARDS))
+        nn.init.normal_(self.embed.weight, std=0.5)
+        nn.init.normal_(self.positions.weight, std=0.1)
+
+    def encode_text(self, text: str, read: str = "") -> Tensor:
+        """Ids (T, K) of the first window of the typed words and of those read; see `windows` for all of them."""
+        return self.windows(text, read)[0]
+
+    def windows(self, text: str, read: str = "") -> list[Tensor]:
+        """Ids (T, K) of every window of a request, none left out: windows of typed and of read words side by side."""
+        c = self.config
+        typed, seen = (windows(split_words(t), c.window, c.overlap) for t in (text, read))
+        n = max(len(typed), len(seen))
+        rows = []
+        for i in range(n):  # the shorter one's last window stands beside the longer one's others
+            ids = self.words.encode(typed[min(i, len(typed) - 1)], TYPED)
+            ids += self.words.encode(seen[min(i, len(seen) - 1)], READ)
+            rows.append(torch.tensor(ids, dtype=torch.long).view(-1, N_PARTS))
+        return rows
+
+    def forward(
+        self, text_ids: Tensor, text_mask: Tensor,
+        picture_features: Tensor | None = None, picture_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Logits of unsafe (B,) and of the hazards (B, H), before calibration.
+
+        Args:
+            text_ids: (B, T, K) as `encode_text` gives them, padded with `PAD`.
+            text_mask: (B, T), True for a word.
+            picture_features: (B, S, C) of the frozen encoder, tiles flattened; None for no picture.
+            picture_mask: (B, S), True for a token of a picture; a row may have none.
+        """
+        parts = self.embed(text_ids)  # (B, T, K, D)
+        count = (text_ids[..., 2:] != PAD).sum(-1, keepdim=True).clamp(min=1)
+        x = parts[..., :2, :].sum(-2) + parts[..., 2:, :].sum(-2) / count.sqrt()
+        x = self.word_norm(x) + self.positions(self._places(text_ids))
+        mask = text_mask
+        if picture_features is not None:
+            assert picture_mask is not None, "picture features come with their mask"
+            x = torch.cat([x, self.picture_proj(picture_features)], 1)
+            mask = torch.cat([mask, picture_mask], 1)
+        x = F.pad(x, (0, 0, 1, 0))  # one empty token: a request of no words and no picture has something to attend
+        mask = F.pad(mask, (1, 0), value=True)
+        x = self.layers(x, src_key_padding_mask=~mask)  # (B, 1 + T + S, D)
+        weights = self.pool(x).masked_fill(~mask[..., None], -torch.inf).softmax(1)
+        highest = x.masked_fill(~mask[..., None], -torch.inf).amax(1)
+        logits = self.out(torch.cat([(weights * x).sum(1), highest], -1))  # (B, 1 + H)
+        return logits[:, 0], logits[:, 1:]
+
+    def _places(self, text_ids: Tensor) -> Tensor:
+        """Where each word stands in its own segment (B, T); read words count from the window's end on."""
+        read = text_ids[..., 0] == READ
+        place = torch.arange(text_ids.shape[1], device=text_ids.device).expand_as(read)
+        typed = (text_ids[..., 0] == TYPED).sum(1, keepdim=True)
+        place = torch.where(read, place - typed + self.config.window, place)
+        return place.clamp(max=2 * self.config.window - 1)
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """P(unsafe) of unsafe logits; 0.5 at the threshold that validation fixed."""
+        return torch.sigmoid((logits.float() - self.config.threshold) / self.config.temperature)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write `config.json`, `words.txt` and `model.safetensors` (bf16) into a folder, whole or not at all."""
+        tensors = {name: t.detach().to(torch.bfloat16) for name, t in self.state_dict().items()}
+        with new_folder(Path(folder), is_guard) as scratch:
+            write_json(scratch / "config.json", {"format": FORMAT, "version": VERSION, "head": asdict(self.config)})
+            write_text(scratch / "words.txt", "\n".join(self.words.vocabulary) + "\n")
+            write_weights(scratch, tensors, tensors.__getitem__, max_shard_bytes=2**40)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "GuardHead":
+        """The head of a folder in fp32, in evaluation mode.
+
+        Raises:
+            ValueError: the folder holds no guard, another version's, or weights that do not fit its config.
+        """
+        path = Path(folder)
+        data = read_json(path / "config.json")
+        if data.get("format") != FORMAT:
+            raise ValueError(f"{path}: holds no guard (format {data.get('format')!r}); expected {FORMAT!r}")
+        if data.get("version") != VERSION:
+            raise ValueError(
+                f"{path}: a guard of version {data.get('version')!r}; expected {VERSION}, update the package"
+            )
+        config = from_dict(HeadConfig, data.get("head", {}), f"{path}: head")
+        vocabulary = _read_words(path / "words.txt")
+        head = cls(config, vocabulary)
+        weights = Weights().add_safetensors(path / "model.safetensors")
+        expected = head.state_dict()
+        for name, tensor in expected.items():
+            found = weights.read(name).shape if name in weights else None
+            if found != tensor.shape:
+                raise ValueError(
+                    f"{path}: {name} is {found and tuple(found)}, expected {tuple(tensor.shape)}; get it again"
+                )
+        if extra := sorted(set(weights) - set(expected)):
+            raise ValueError(f"{path}: found weights that no guard has ({extra[0]}); get it again")
+        head.load_state_dict({name: weights.read(name).float() for name in expected})
+        return head.eval()
+
+
+def is_guard(folder: str | os.PathLike) -> bool:
+    """Whether a folder says of itself that it holds a `GuardHead`."""
+    try:
+        return read_json(Path(folder) / "config.json").get("format") == FORMAT
+    except (ValueError, OSError):
+        return False
+
+
+def _read_words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: the guard's words cannot be read ({error}); get it again") from None
+
+
+def collate(ids: list[Tensor], features: list[Tensor | None] | None = None) -> dict[str, Any]:
+    """Arguments of `GuardHead.forward` for requests of different lengths.
+
+    Args:
+        ids: (T, K) for each request.
+        features: (S, C) for each, None where it has no picture; S above `MAX_PICTURE_TOKENS` is pooled.
+    """
+    lengths = torch.tensor([len(i) for i in ids])
+    most = max(1, int(lengths.max()))
+    padded = torch.stack([F.pad(i, (0, 0, 0, most - len(i)), value=PAD) for i in ids])
+    found: dict[str, Any] = {"text_ids": padded, "text_mask": torch.arange(most) < lengths[:, None]}
+    if features and any(f is not None for f in features):
+        pooled = [None if f is None else pool_tokens(f) for f in features]
+        dim = next(f.shape[-1] for f in pooled if f is not None)
+        sizes = torch.tensor([0 if f is None else len(f) for f in pooled])
+        rows = [torch.zeros(0, dim) if f is None else f for f in pooled]
+        found["picture_features"] = torch.stack([F.pad(r, (0, 0, 0, int(sizes.max()) - len(r))) for r in rows])
+        found["picture_mask"] = torch.arange(int(sizes.max())) < sizes[:, None]
+    return found
+
+
+def pool_tokens(features: Tensor) -> Tensor:
+    """At most `MAX_PICTURE_TOKENS` of the tokens (S, C), neighbours averaged where there are more."""
+    if len(features) <= MAX_PICTURE_TOKENS:
+        return features
+    return F.adaptive_avg_pool1d(features.T[None], MAX_PICTURE_TOKENS)[0].T

@@ -1,0 +1,1 @@
+"""What the shipped guard is trained on, drawn by seed, and the loop that trains it."""

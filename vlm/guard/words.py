@@ -1,0 +1,78 @@
+"""Text as the shipped guard's head reads it: disguises taken off, words, and the numbers of each word's parts.
+
+Notable here:
+- A word is the sum of what is known of it whole, if it stood in the training data, and of its hashed prefixes,
+  suffixes and trigrams: a word that was misread or never seen still resembles its relatives.
+- No word is too long and no text: `windows` cuts long text into pieces that overlap and leaves nothing out.
+"""
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+PAD, TYPED, READ, UNKNOWN = range(4)  # rows of the embedding table before the words
+N_PARTS = 18  # ids of a word: segment, whole, and up to 16 hashed parts
+WORD = re.compile(r"\w+(?:'\w+)*")
+SPACED = re.compile(r"(?<![\w'])(?:\w([ .*_|/\\-]{1,3})(?:\w\1){2,}\w)(?!\w)")  # k.i.l.l, k i l l
+LEET = str.maketrans("0134578@$!|€", "oieastbasiie")
+DISGUISED = re.compile(r"[^\W\d_]*[0134578@$!|€]+[^\W\d_][^\W_]*")  # a digit or sign before a letter of the same word
+TWINS = str.maketrans("абвгеіјкмнорстухѕԁɡһ" + "αβεικνορτυχ", "abbreijkmhopctyxsdgh" + "abeiknoptux")  # look-alikes
+
+
+def normalise(text: str) -> str:
+    """Text in lower case without what hides words: marks, zero-width signs, look-alikes, leetspeak, s p a c e s."""
+    text = unicodedata.normalize("NFKD", text.replace("’", "'"))
+    text = "".join(c if c.isspace() else "" if unicodedata.category(c) in ("Cf", "Cc", "Mn", "Co", "Cn") else c
+                   for c in text).casefold().translate(TWINS)  # fmt: skip
+    text = SPACED.sub(lambda found: found[0].replace(found[1], ""), text)
+    return DISGUISED.sub(lambda found: found[0].translate(LEET), text)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, normalised; punctuation is none, and of a number only its length counts."""
+    return ["0" * len(w) if w.isdigit() else w for w in WORD.findall(normalise(text))]
+
+
+def parts(word: str) -> list[str]:
+    """What a word is made of: prefixes of 3 to 7 letters, suffixes of 2 to 4, and its first trigrams."""
+    n = len(word)
+    prefixes = [f"<{word[:k]}" for k in range(3, min(n, 7) + 1)]
+    suffixes = [f"{word[-k:]}>" for k in range(2, min(n, 4) + 1)]
+    trigrams = [word[i : i + 3] for i in range(min(n - 2, 8))]
+    return [*prefixes, *suffixes, *trigrams] or [f"<{word}>"]
+
+
+class Words:
+    """The numbers of words: a vocabulary of whole words and `n_buckets` for hashed parts.
+
+    Args:
+        vocabulary: the words that are known whole, in the order of their rows.
+        n_buckets: rows that parts are hashed to.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], n_buckets: int):
+        self.vocabulary, self.n_buckets = list(vocabulary), n_buckets
+        self.rows = {word: UNKNOWN + 1 + i for i, word in enumerate(self.vocabulary)}
+        self.ids = lru_cache(100_000)(self._ids)
+
+    @property
+    def n_rows(self) -> int:
+        return UNKNOWN + 1 + len(self.vocabulary) + self.n_buckets
+
+    def _ids(self, word: str) -> tuple[int, ...]:
+        first = self.n_rows - self.n_buckets
+        hashed = (first + zlib.crc32(p.encode()) % self.n_buckets for p in parts(word[:64]))
+        found = (self.rows.get(word, UNKNOWN), *dict.fromkeys(hashed))[: N_PARTS - 1]
+        return found + (PAD,) * (N_PARTS - 1 - len(found))
+
+    def encode(self, words: Sequence[str], segment: int) -> list[tuple[int, ...]]:
+        """N_PARTS ids for each word of a segment, `TYPED` or `READ`."""
+        return [(segment, *self.ids(word)) for word in words]
+
+
+def windows(words: Sequence[str], size: int, overlap: int) -> list[list[str]]:
+    """Pieces of at most `size` words that share `overlap` with the one before; one empty piece for no words."""
+    step = size - overlap
+    return [list(words[i : i + size]) for i in range(0, max(len(words) - overlap, 1), step)]
