@@ -228,8 +228,21 @@ def test_a_stage_may_begin_with_few_objects(tmp_path, chat):
 def test_wide_worlds_have_fewer_pictures_of_more_tiles(tmp_path, chat):
     stages = (Stage(until=2, mixture={"nlvr": 1.0}),)
     batch = batches_of(config_for(tmp_path, stages=stages, batch_pictures=8), chat)[0]
-    assert batch.tiles.shape[:2] == (2, 1)
-    assert batch.dense["what"].shape == (2, batch.tiles.shape[2] * 16)
+    assert batch.tiles.shape[:2] == (4, 1)
+    assert batch.dense["what"].shape == (4, batch.tiles.shape[2] * 16)
+
+
+def test_a_share_of_the_batches_is_drawn_large(tmp_path, chat):
+    stages = (Stage(until=40, mixture={"shapes": 1.0}, text=False, large={"shapes": 0.5}),)
+    batches = batches_of(config_for(tmp_path, stages=stages, batch_pictures=2), chat)
+    shapes = [batches[i].tiles.shape[:3] for i in range(80)]
+    assert set(shapes) == {(2, 1, 1), (1, 1, 4)} and 20 < shapes.count((1, 1, 4)) < 60
+
+
+@pytest.mark.parametrize("large", [{"scenes": 0.5}, {"shapes": 1.5}])
+def test_what_is_large_is_a_share_of_a_world_of_the_mixture(tmp_path, large):
+    with pytest.raises(ValueError, match="stages: found large"):
+        config_for(tmp_path, stages=(Stage(until=2, mixture={"shapes": 1.0}, large=large),))
 
 
 def test_dense_labels_are_laid_out_tile_by_tile():
@@ -617,6 +630,25 @@ def test_overrides_of_the_model_are_strict(tmp_path, overrides):
 def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="init: .* does not exist"):
         run.load_weights(new_model(config_for(tmp_path)), tmp_path)
+
+
+def test_weights_of_one_tile_begin_on_several(chat, tmp_path):
+    one = config_for(tmp_path / "one", overrides=OVERRIDES | {"image.max_tiles": 1})
+    small = new_model(one)
+    with torch.no_grad():
+        for name, p in small.encoder.named_parameters():
+            if "tile" in name or "position" in name:
+                p.normal_()
+    run.export(small, chat, tmp_path / "model")
+    large = new_model(config_for(tmp_path / "four", overrides=OVERRIDES | {"image.max_tiles": 4}))
+    run.load_weights(large, tmp_path / "model")
+    tiles, grid = torch.randn(1, 1, 1, 3, 56, 56), torch.ones(1, 1, 2, dtype=torch.long)
+    torch.testing.assert_close(large.encoder(tiles, grid), small.float().encoder(tiles, grid), rtol=1e-4, atol=1e-4)
+    places = large.encoder.tile_position_embedding(torch.tensor([large.encoder.grids.index((2, 2)) + 1]), 4)
+    assert not torch.equal(places[0, 0], places[0, 1])
+    other = new_model(config_for(tmp_path / "dim", overrides=OVERRIDES | {"decoder.dim": 48}))
+    with pytest.raises(ValueError, match="init: .* is of another model"):
+        run.load_weights(other, tmp_path / "model")
 
 
 def test_places_begin_as_large_as_patches(tmp_path):

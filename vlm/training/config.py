@@ -21,6 +21,7 @@ class Stage:
     text: bool = True  # False trains the encoder on dense labels alone
     max_objects: int = 8  # in a scene: few first, so that words are learnt before the search among many
     caption_share: float = 0.25  # of the batches also learn captions, which are long
+    large: dict = field(default_factory=dict)  # world -> share of its batches drawn at twice the side: four tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class TrainConfig:
     tokenizer: str = ""  # a tokenizer.json; "" trains one on the world's sentences
     emoji: str = ""  # the Noto zip; "" uses the system font
     stages: tuple[Stage, ...] = ()
-    batch_pictures: int = 32  # one-tile pictures per micro-batch and process; wider ones are fewer, tiles stay equal
+    batch_pictures: int = 32  # per micro-batch and process; of pictures of four tiles half as many
     questions: int = 8  # per picture: all share one encode
     accumulate: int = 1
     seed: int = 0
@@ -90,6 +91,13 @@ class TrainConfig:
     lora: LoRA | None = None  # is merged into `output/model`, and saved as `output/adapter` for the model of `init`
 
     def __post_init__(self):
+        for stage in self.stages:
+            for world, share in stage.large.items():
+                if world not in stage.mixture or not 0 <= share <= 1:
+                    raise ValueError(
+                        f"stages: found large {world}: {share}, expected a world of the mixture "
+                        f"({', '.join(stage.mixture)}) and a share from 0 to 1"
+                    )
         if self.model not in PRESETS:
             raise ValueError(
                 f"model: found {self.model!r}, expected one of {', '.join(PRESETS)}{near_match(self.model, PRESETS)}"

@@ -27,7 +27,8 @@ from vlm.training.config import Stage, TrainConfig
 from vlm.training.packing import Rows, pack
 
 CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
-WIDE = {"nlvr": 4}  # worlds whose pictures take more than one tile
+WIDE = frozenset({"nlvr"})  # worlds whose pictures take four tiles at any size
+LARGE = (1.5, 2.0, 2.0, 2.0)  # sides of other pictures of four tiles, in tiles
 
 
 @dataclass
@@ -90,19 +91,23 @@ class WorldBatches(Dataset):
         config = self.config
         stage = config.stage(k // self.per_step)
         rng = random.Random(f"{self.split}/{config.seed}/batch/{k}")
-        worlds = sorted(stage.mixture)
-        world = rng.choices(worlds, [stage.mixture[w] for w in worlds])[0]
-        mixture = {w: s for w, s in stage.mixture.items() if WIDE.get(w, 1) == WIDE.get(world, 1)}
-        n = max(1, config.batch_pictures // WIDE.get(world, 1))
-        samples = [self._draw(k * config.batch_pictures + i, mixture, stage) for i in range(n)]
+        large = {w: 1.0 if w in WIDE else stage.large.get(w, 0.0) for w in stage.mixture}
+        four = rng.random() < sum(s * large[w] for w, s in stage.mixture.items()) / sum(stage.mixture.values())
+        shares = {w: s * (large[w] if four else 1 - large[w]) for w, s in sorted(stage.mixture.items())}
+        n = max(1, config.batch_pictures // 2) if four else config.batch_pictures
+        worlds = rng.choices(list(shares), list(shares.values()), k=n)
+        samples = []
+        for i, world in enumerate(worlds):
+            scale = rng.choice(LARGE) if four and world not in WIDE else 1.0
+            samples.append(self._draw(k * config.batch_pictures + i, world, scale, stage))
         return self.collate(samples, rng, stage)
 
-    def _draw(self, index: int, mixture: dict[str, float], stage: Stage) -> Sample:
+    def _draw(self, index: int, world: str, scale: float, stage: Stage) -> Sample:
         """One sample; a world that has none of the stage's families is asked about all of its own."""
         config = self.config
         draw = partial(
-            sample, index, seed=config.seed, mixture=mixture, size=self.model.image.tile_size, split=self.split,
-            n_questions=config.questions if stage.text else 0, emoji_path=config.emoji or None,
+            sample, index, seed=config.seed, mixture={world: 1.0}, size=round(self.model.image.tile_size * scale),
+            split=self.split, n_questions=config.questions if stage.text else 0, emoji_path=config.emoji or None,
             max_objects=stage.max_objects,
         )  # fmt: skip
         drawn = draw(families=stage.families or None)

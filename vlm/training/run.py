@@ -1,5 +1,6 @@
 """From a config to a model folder: tokenizer, model, loop, export."""
 
+import math
 import random
 import re
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from adapters.lora import add_lora, fold
+from encoders.tiled_vit import TiledViT
 from vlm.chat import Chat, Tokenizer
 from vlm.chat_template import TemplateChat
 from vlm.checkpoints.peft import save_adapter
@@ -154,12 +157,42 @@ def export(model: VisionLanguageModel, chat: Chat | TemplateChat, path: Path) ->
 
 
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
-    """Start from a model folder: every tensor must be there and fit."""
+    """Start from a model folder: every tensor must be there and fit, but for pictures of more tiles."""
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ValueError(f"init: {path} does not exist; give a model folder written by `vlm train`")
-    missing, unexpected = model.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
+    weights = {k: v.float() for k, v in load_file(path).items()}
+    if isinstance(model.encoder, TiledViT):
+        grow_tiles(model.encoder, weights)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"init: {path} is of another model: {' '.join(str(error).split())[:300]}") from None
     if missing or unexpected:
         raise ValueError(
             f"init: {path} is of another model: {len(missing)} missing and {len(unexpected)} unexpected tensors"
         )
+
+
+def grow_tiles(encoder: TiledViT, weights: dict[str, torch.Tensor]) -> None:
+    """Let weights of one-tile pictures begin on several: half the place in its tile, half that in the whole picture."""
+    name = "encoder.tile_position_embedding.weight"
+    n_tokens, dim = encoder.position_embedding.shape
+    if name not in weights or weights[name].shape != (2, n_tokens * dim) or encoder.max_tiles == 1:
+        return
+    gate = weights["encoder.position_gate"].tanh()
+    one_tile = (1 - gate) * weights["encoder.position_embedding"] + gate * weights[name][1].view(n_tokens, dim)
+    side = math.isqrt(n_tokens - 1)
+    plane = one_tile[1:].T.reshape(1, dim, side, side)
+    table = torch.zeros(len(encoder.grids) + 1, encoder.max_tiles, n_tokens, dim)
+    for i, (rows, cols) in enumerate(encoder.grids):
+        drawn_out = F.interpolate(plane, scale_factor=(rows, cols), mode="bilinear", align_corners=False)[0]
+        tiles = drawn_out.view(dim, rows, side, cols, side).permute(1, 3, 2, 4, 0).reshape(rows * cols, -1, dim)
+        table[i + 1, : len(tiles)] = torch.cat([one_tile[:1].expand(len(tiles), 1, dim), tiles], dim=1)  # (n, N, dim)
+    weights |= {
+        name: table.flatten(1),
+        "encoder.position_embedding": one_tile,
+        "encoder.position_gate": torch.tensor([math.atanh(0.5)]),
+    }
+    for place in ("encoder.pre_tile_embedding.weight", "encoder.post_tile_embedding.weight"):
+        weights[place] = weights[place][1:].repeat(len(encoder.grids) + 1, encoder.max_tiles)
