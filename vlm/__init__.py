@@ -12,13 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vlm.api import VLM, Result, compose, load
+    from vlm.api import VLM, Result
+    from vlm.loading import compose, load
 
 __version__ = "0.1.0"
 __all__ = ["VLM", "Result", "__version__", "compose", "load"]
 
 
+_HOMES = {"VLM": "vlm.api", "Result": "vlm.result", "compose": "vlm.loading", "load": "vlm.loading"}
+
+
 def __getattr__(name: str):
-    if name in ("VLM", "Result", "compose", "load"):
-        return getattr(import_module("vlm.api"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'vlm' has no attribute {name!r}")

@@ -1,10 +1,9 @@
-"""What users call: load a model, caption pictures, ask about them, chat.
+"""What users call: caption pictures, ask about them, chat; models come from `vlm.loading`.
 
 One picture in, one result out; a list in, a list out, in order. A bad picture in a list becomes an error result in its
 place. A result is a string that also carries how it came about.
 """
 
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
@@ -14,18 +13,16 @@ from typing import Any, Literal, overload
 
 import torch
 
-from adapters.lora import activate, fold
+from adapters.lora import activate
 from vlm.chat import Chat, Prompt, ask_each
 from vlm.chat_template import TemplateChat
 from vlm.choices import Ranking, answer_tokens, check_choices, ranked
 from vlm.engine import Constraint, Engine, Limits, Picture, RequestFailed, Sampling, Step, json_schema, regex
-from vlm.guard.policy import Policy
-from vlm.guard.shield import Guard, Shield, load_shield
+from vlm.guard.shield import Shield
 from vlm.image import ImageError, open_image, preprocess
-from vlm.model import VisionLanguageModel, pick_device
+from vlm.model import VisionLanguageModel
 from vlm.result import Result
 
-SHIPPED = Path(__file__).parent / "weights"
 CAPTION_REQUEST = "Describe the picture."
 CONSTRAINTS: dict[str, Callable[[Any], Constraint]] = {"regex": regex, "json_schema": json_schema}
 
@@ -331,66 +328,3 @@ class VLM:
             seconds=round(seconds, 4),
             logprob=sum(s.logprob for s in steps) / len(steps),
         )
-
-
-def compose(*, device: str = "auto", **parts) -> VLM:
-    """Put gated cross-attention between any timm or open_clip encoder and any Llama; see `vlm.composition.compose`.
-
-        m = vlm.compose(encoder="timm:vit_small_patch16_dinov3", connector="perceiver:64", decoder="path-or-preset")
-        m.save("folder")
-
-    Raises:
-        ValueError: an unknown name, with the nearest one; impossible layers or tile sizes; no tokenizer.
-    """
-    from vlm.composition import compose as build
-
-    made = build(**parts)
-    if made.chat is None:
-        raise ValueError(f"decoder {parts['decoder']!r} brings no tokenizer; give one: tokenizer='PATH/tokenizer.json'")
-    made.model.to(pick_device(device))
-    return VLM(made.model, made.chat, made.generation, made.source)
-
-
-def load(
-    name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
-    device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
-    adapter: str | os.PathLike | None = None, quantization: str | None = None, quantize_encoder: bool = False,
-    guard: Guard | str | os.PathLike | None = None, policy: Policy | str | os.PathLike | None = None,
-) -> VLM:  # fmt: skip
-    """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
-
-    Args:
-        name_or_path: None for the model that comes with the package.
-        device: "auto" takes a GPU where there is one.
-        dtype: "auto" is bfloat16 on a GPU and, for small models, float32 on a CPU.
-        device_map: "auto" spreads a model too large for one GPU over all of them and main memory (needs accelerate).
-        adapter: folder of a LoRA adapter of this model, see `VLM.load_adapter`; quantized weights take it in for good.
-        quantization: "int8", "int4" or (on a GPU) "fp8" weights; a folder that was saved so needs no word of it.
-        quantize_encoder: the image encoder and the connector as well.
-        guard: folder of a Llama Guard 3, or an object with `check(messages, response=None) -> Verdict`: docs/guard.md.
-        policy: what the guard is to judge, a YAML file or a `vlm.guard.policy.Policy`.
-
-    Raises:
-        ValueError: what is wrong with the folder, the file or the tensor, in one line.
-    """
-    from vlm.checkpoints import load_checkpoint
-
-    place = pick_device(device)
-    source = name_or_path if isinstance(name_or_path, str) else Path(name_or_path or SHIPPED)
-    if name_or_path is None and dtype == "auto":
-        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
-    first = place if quantization is None else "cpu"  # layers are moved one by one as they are quantized
-    loaded = load_checkpoint(source, device=first, dtype=dtype, device_map=device_map, revision=revision, token=token)
-    if loaded.chat is None:
-        raise ValueError(
-            f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"
-        )
-    made = VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")
-    if adapter is not None:
-        made.load_adapter(Path(adapter))
-        if quantization is not None:
-            fold(made.model)
-    if quantization is not None:
-        made.quantize(quantization, encoder=quantize_encoder, device=place)
-    made.shield = load_shield(guard, policy, pictures=loaded.config.encoder is not None, device=place)
-    return made

@@ -158,8 +158,8 @@ def info(
     json_path: Json = None,
 ) -> None:
     """Say what a model is made of and what memory it needs, without loading it."""
-    from vlm.api import SHIPPED
     from vlm.checkpoints.info import describe, to_text
+    from vlm.loading import SHIPPED
 
     found = describe(model or SHIPPED, tiles=tiles, context=context, batch=batch)
     found["source"] = model or "shipped"

@@ -215,7 +215,7 @@ class Majority:
 
 def usual_prompt(name: str | None) -> str | None:
     """The prompt that a model of ours was trained with, where its generation.json names one; nothing is loaded."""
-    from vlm.api import SHIPPED
+    from vlm.loading import SHIPPED
 
     path = Path(name or SHIPPED) / "generation.json"
     return json.loads(path.read_text(encoding="utf-8")).get("prompt") if path.is_file() else None
