@@ -283,6 +283,23 @@ class Engine:
                 if sequence.encoded is not None and scheduler.cache is not None:
                     scheduler.cache.release(sequence.keys)
 
+    @torch.inference_mode()
+    def look(self, picture: Picture) -> torch.Tensor:
+        """What cross-attention reads of a picture: keys and values of all its layers, (S, layers * 2 * Hkv * Dh).
+
+        It comes from the cache that prompts about the picture use, so that it is encoded once for both.
+        """
+        with self._lock:
+            cache = self.scheduler.cache
+            if cache is None:
+                raise ValueError("the model has no image encoder; take one that sees")
+            keys = cache.keys([picture])
+            cache.encode([(keys, [picture])])
+            image = cache.held[keys[0]].image
+            states = torch.cat([t[0].transpose(0, 1).flatten(1) for kv in image.values() for t in kv], dim=-1)
+            cache.shrink()
+            return states
+
     def _read(self, s: Sequence, start: int, tokens: list[int], branches: list[int] | None = None) -> torch.Tensor:
         """Logits of these tokens (the last alone where they are no branches), in one pass."""
         n_logits = 1 if branches is None else len(tokens)

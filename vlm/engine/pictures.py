@@ -52,7 +52,7 @@ class PictureCache:
 
     def keys(self, pictures: list[Picture]) -> tuple[Key, ...]:
         """What `acquire` and `release` want: one key for each picture, or for all together."""
-        hashes = [_hash(p) for p in pictures]
+        hashes = [tiles_hash(p) for p in pictures]
         if len(hashes) > 1 and getattr(self.model.connector, "positions", None) is not None:
             return (tuple(hashes),)
         return tuple((h,) for h in hashes)
@@ -143,7 +143,8 @@ def _concatenate(parts: list[Encoded]) -> Encoded:
     return Encoded(image, ends)
 
 
-def _hash(picture: Picture) -> bytes:
+def tiles_hash(picture: Picture) -> bytes:
+    """What a picture is known by: its pixels and how they are tiled."""
     tiles, grid = picture
     digest = hashlib.blake2b(repr((tuple(grid), tuple(tiles.shape), tiles.dtype)).encode(), digest_size=16)
     digest.update(tiles.detach().cpu().contiguous().view(torch.uint8).numpy().data)
