@@ -50,7 +50,11 @@ class VisionLanguageModel(nn.Module):
         Returns:
             {layer: KeyValue of (B, Hkv, S, Dh)} and lengths (B, I).
         """
-        states, lengths = self.connector(self.encoder(tiles, grid), grid)
+        return self.read_features(self.encoder(tiles, grid), grid)
+
+    def read_features(self, features: Tensor, grid: Tensor) -> tuple[dict[int, KeyValue], Tensor]:
+        """The second half of `encode_images`: the encoder's features (B, I, L, N, C) -> the same."""
+        states, lengths = self.connector(features, grid)
         return self.decoder.image_keys_values(states), lengths.to(grid.device)
 
     def forward(

@@ -24,7 +24,7 @@ from vlm.chat import Prompt, Tokenizer
 from vlm.engine.constraints import Vocabulary
 from vlm.engine.forward import Piece, forward, lay_out
 from vlm.engine.pages import PagePool, pages_for, token_bytes
-from vlm.engine.pictures import Picture, PictureCache
+from vlm.engine.pictures import Notes, Observer, Picture, PictureCache
 from vlm.engine.sampling import Sampling
 from vlm.engine.scheduler import Limits, QueueFull, RequestFailed, Scheduler, Sequence, Step
 from vlm.engine.weights import DecoderWeights
@@ -74,6 +74,7 @@ class Engine:
     ):  # fmt: skip
         self.model, self.stop_ids, self.limits, self.fuse = model, stop_ids, limits or Limits(), fuse
         self.vocabulary = Vocabulary(tokenizer, stop_ids)
+        self.observers: dict[str, Observer] = {}
         self._lock = threading.RLock()
         self._scheduler: Scheduler | None = None
 
@@ -97,7 +98,8 @@ class Engine:
                 each = token_bytes(config, self.dtype, limits.cache_dtype)
                 tokens = limits.cache_tokens or max(config.max_seq_len, memory // each)
                 pool = PagePool(config, 1 + pages_for(tokens), self.dtype, limits.cache_dtype)
-                cache = PictureCache(self.model, limits.picture_bytes) if self.model.config.encoder else None
+                sees = self.model.config.encoder is not None
+                cache = PictureCache(self.model, limits.picture_bytes, self.observers) if sees else None
                 weights = DecoderWeights(self.model.decoder, self.fuse)
                 self._scheduler = Scheduler(weights, pool, cache, self.stop_ids, limits)
             return self._scheduler
@@ -108,6 +110,18 @@ class Engine:
             if self._scheduler is not None and self._scheduler.busy:
                 raise RuntimeError("requests are running; let them end before the weights change")
             self._scheduler = None
+
+    def observe(self, name: str, observer: Observer | None) -> None:
+        """Note something small of every picture while it is encoded; it comes with `notes` and with the last `Step`.
+
+        Args:
+            observer: the encoder's features of one picture (L, N, C) -> the note; None ends it.
+        """
+        self.refresh()
+        if observer is None:
+            self.observers.pop(name, None)
+        else:
+            self.observers[name] = observer
 
     def check(self, prompt: Prompt) -> None:
         """Refuse what cannot be answered before any work is done."""
@@ -299,6 +313,19 @@ class Engine:
             states = torch.cat([t[0].transpose(0, 1).flatten(1) for kv in image.values() for t in kv], dim=-1)
             cache.shrink()
             return states
+
+    @torch.inference_mode()
+    def notes(self, pictures: list[Picture]) -> list[Notes]:
+        """What the observers note of each picture, each by itself; from the cache, like `look`."""
+        with self._lock:
+            cache = self.scheduler.cache
+            if cache is None:
+                raise ValueError("the model has no image encoder; take one that sees")
+            keys = [cache.keys([picture]) for picture in pictures]
+            cache.encode((k, [p]) for k, p in zip(keys, pictures, strict=True))
+            found = [cache.held[k[0]].notes[0] for k in keys]
+            cache.shrink()
+            return found
 
     def _read(self, s: Sequence, start: int, tokens: list[int], branches: list[int] | None = None) -> torch.Tensor:
         """Logits of these tokens (the last alone where they are no branches), in one pass."""

@@ -7,14 +7,18 @@ Notable here:
 - A connector that numbers the pictures of a conversation makes them depend on each other: then all pictures of a row
   together are what is encoded and shared.
 - Several pictures of a row are laid one after another while the row runs, in one copy for all rows that have the same.
+- The encoder's features are not kept. Who wants something of them has an observer, which is shown them once and whose
+  small note stays with the picture.
 
-Shapes: Hkv key/value heads, S image tokens, Dh head_dim, L tiles, T pixels of a tile's side.
+Shapes: Hkv key/value heads, S image tokens, Dh head_dim, L tiles, T pixels of a tile's side, N tokens of a tile,
+C channels of the encoder.
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +29,8 @@ from vlm.model import VisionLanguageModel
 
 Picture = tuple[Tensor, tuple[int, int]]  # tiles (L, 3, T, T) and grid (rows, cols)
 Key = tuple[bytes, ...]  # hashes of pictures that are encoded together
+Observer = Callable[[Tensor], Any]  # what to note of a picture, given the encoder's features of its tiles (L, N, C)
+Notes = dict[str, Any]  # by the name of the observer
 TILES_AT_ONCE = 16
 
 
@@ -34,6 +40,7 @@ class Encoded:
 
     image: dict[int, KeyValue]  # by layer, (1, Hkv, S, Dh)
     ends: list[int]  # 0, then the image token at which each picture ends
+    notes: list[Notes] = field(default_factory=list)  # of each picture
     users: int = 0
 
     def __post_init__(self):
@@ -46,6 +53,7 @@ class PictureCache:
 
     model: VisionLanguageModel
     limit: int  # bytes of pictures that nobody uses at the moment and of those in use
+    observers: Mapping[str, Observer] = field(default_factory=dict)
     held: OrderedDict[Key, Encoded] = field(default_factory=OrderedDict)
     joined: dict[tuple[Key, ...], Encoded] = field(default_factory=dict)
     encodes: int = 0  # pictures that went through the encoder
@@ -77,13 +85,17 @@ class PictureCache:
     def _encode(self, keys: list[Key], pictures: dict[Key, list[Picture]]) -> None:
         tiles, grid = collate_images([pictures[key] for key in keys])
         weight = self.model.decoder.embed_tokens.weight
-        image, lengths = self.model.encode_images(tiles.to(weight.device, weight.dtype), grid.to(weight.device))
+        grid = grid.to(weight.device)
+        features = self.model.encoder(tiles.to(weight.device, weight.dtype), grid)
+        image, lengths = self.model.read_features(features, grid)
         self.encodes += sum(len(key) for key in keys)
         for row, (key, ends) in enumerate(zip(keys, lengths.cumsum(1).tolist(), strict=True)):
             own = {
                 i: KeyValue(*(t[row : row + 1, :, : ends[-1]].clone() for t in kv)) for i, kv in image.items()
             }  # fmt: skip
-            self.held[key] = Encoded(own, [0, *ends])
+            shown = [features[row, i, : len(of_one)] for i, (of_one, _) in enumerate(pictures[key])]
+            notes = [{name: note(of_one) for name, note in self.observers.items()} for of_one in shown]
+            self.held[key] = Encoded(own, [0, *ends], notes)
 
     def acquire(self, keys: tuple[Key, ...]) -> Encoded:
         """The pictures of a row, just encoded; give them back with `release`."""
@@ -140,7 +152,7 @@ def _concatenate(parts: list[Encoded]) -> Encoded:
     ends = [0]
     for part in parts:
         ends += [ends[-1] + e for e in part.ends[1:]]
-    return Encoded(image, ends)
+    return Encoded(image, ends, [note for part in parts for note in part.notes])
 
 
 def tiles_hash(picture: Picture) -> bytes:

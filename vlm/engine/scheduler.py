@@ -23,7 +23,7 @@ from vlm.config import near_match
 from vlm.engine.constraints import Matcher, mask
 from vlm.engine.forward import Piece, Seen, forward, lay_out
 from vlm.engine.pages import CACHE_DTYPES, OutOfPages, PagePool, pages_for
-from vlm.engine.pictures import Encoded, Key, Picture, PictureCache
+from vlm.engine.pictures import Encoded, Key, Notes, Picture, PictureCache
 from vlm.engine.sampling import Sampling, choose, generator, guess
 from vlm.engine.weights import DecoderWeights
 
@@ -75,13 +75,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Step:
-    """One new token of one row; `finish` is set on the last one: "stop", "length", "cancelled" or "error"."""
+    """One new token of one row.
+
+    Attributes:
+        finish: set on the last one: "stop", "length", "cancelled" or "error".
+        logprob: of the token, in nats, under the model itself: before temperature, top-k, top-p and constraint.
+        notes: on the last one, what the engine's observers noted of each picture of the request.
+    """
 
     row: int
     token: int
     finish: str | None
     logprob: float
     error: str | None = None
+    notes: tuple[Notes, ...] = ()
 
 
 @dataclass(eq=False)
@@ -323,7 +330,8 @@ class Scheduler:
             s.tokens.append(token)
             if s.matcher is not None:
                 s.matcher.advance(token)
-            s.steps.append(Step(s.row, token, finish, logprob))
+            notes = tuple(s.encoded.notes) if finish and s.encoded else ()
+            s.steps.append(Step(s.row, token, finish, logprob, notes=notes))
             if finish:
                 self._leave(s)
                 s.finish = finish
