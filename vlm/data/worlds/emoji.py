@@ -62,26 +62,30 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=512)
-def _picture(path: str | None, name: str) -> Image.Image:
-    """An emoji, cut to what is painted, with premultiplied alpha: turning it then darkens no edge."""
+def glyph(path: str | None, code: str) -> Image.Image:
+    """An emoji, cut to what is painted, with premultiplied alpha: turning it then darkens no edge.
+
+    Args:
+        path: a zip of emoji; None for the system font.
+        code: its code point in hexadecimal digits.
+    """
     if path is None:
         font = _font()
         image = Image.new("RGBA", (FONT_SIZE + 40, FONT_SIZE + 40))
-        ImageDraw.Draw(image).text((5, 5), chr(int(CODES[name], 16)), font=font, embedded_color=True)
+        ImageDraw.Draw(image).text((5, 5), chr(int(code, 16)), font=font, embedded_color=True)
     else:
         archive, files = _archive(path)
-        if CODES[name] not in files:
-            raise ValueError(
-                f"{path} holds no emoji {name!r} (id {CODES[name]}), index.jsonl lists {len(files)} others"
-            )
-        image = Image.open(io.BytesIO(archive.read(f"images/{files[CODES[name]]}"))).convert("RGBA")
+        if code not in files:
+            name = next((n for n, c in CODES.items() if c == code), "")
+            raise ValueError(f"{path} holds no emoji {name!r} (id {code}), index.jsonl lists {len(files)} others")
+        image = Image.open(io.BytesIO(archive.read(f"images/{files[code]}"))).convert("RGBA")
     return image.crop(image.getchannel("A").point(lambda v: 255 if v > 40 else 0).getbbox()).convert("RGBa")
 
 
 @lru_cache(maxsize=6000)
 def _drawn(path: str | None, name: str, side: int, turn: int) -> Image.Image:
     """An emoji at a size and an angle, tight; the full cache takes some 200 MB at 96 px pictures."""
-    image = _picture(path, name)
+    image = glyph(path, CODES[name])
     scale = side / max(image.size)
     if turn:
         image = image.rotate(turn, Image.Resampling.BICUBIC, expand=True)
