@@ -46,6 +46,33 @@ def test_round_trip(tmp_path):
         )  # fmt: skip
 
 
+def test_samples_of_several_pictures_go_through(tmp_path):
+    arguments = {"seed": 3, "mixture": {"pairs": 1.0}, "size": 64}
+    write_shards(tmp_path, count=4, **arguments)
+    read = list(read_shards(tmp_path))
+    assert len(read) == 4
+    for i, got in enumerate(read):
+        drawn = sample(i, **arguments)
+        assert len(got.others) == 1 and {t.picture for t in got.things} == {0, 1}
+        assert [p.tobytes() for p in got.pictures] == [p.tobytes() for p in drawn.pictures]
+        assert (got.questions, got.things) == (drawn.questions, drawn.things)
+
+
+def test_a_sample_that_lacks_a_picture_is_skipped(tmp_path):
+    members = good_members()
+    record = {**json.loads(members["a.json"]), "pictures": 2}
+    whole = {**members, "a.json": json.dumps(record).encode(), "a.1.png": members["a.png"]}
+    skipped = Skipped()
+    assert len(list(read_shards(tar_of(tmp_path / "w.tar", whole), skipped=skipped))) == 1 and not skipped.samples
+    del whole["a.1.png"]
+    assert not list(read_shards(tar_of(tmp_path / "x.tar", whole), skipped=skipped))
+    assert skipped.samples == 1 and "found 1 pictures, expected 2" in skipped.last
+    record["things"][0]["picture"] = 2
+    whole |= {"a.json": json.dumps(record).encode(), "a.1.png": members["a.png"]}
+    assert not list(read_shards(tar_of(tmp_path / "y.tar", whole), skipped=skipped))
+    assert skipped.samples == 2 and "none of its 2" in skipped.last
+
+
 def test_resume_writes_only_what_is_missing_and_the_same_bytes(tmp_path):
     write_shards(tmp_path, **ARGUMENTS)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

@@ -27,6 +27,7 @@ from vlm.data.worlds import (
     nlvr_judge,
     sample,
     scenes_asker,
+    wording_pairs,
     wording_text,
 )
 from vlm.data.worlds.language import plural
@@ -40,6 +41,7 @@ PHRASINGS = {
     "emoji": MODULES["emoji"].PHRASINGS,
     "text": wording_text.TEXT,
     "documents": wording_text.DOCUMENTS,
+    "pairs": wording_pairs.PAIRS,
 }
 LISTED = [w for w in WORLDS if w != "charts"]  # charts are tested in test_charts.py
 SPELLED = {"text", "documents"}  # worlds whose answers are what is printed
@@ -69,18 +71,19 @@ def draw(world, n, emoji_zip=None, first=0, **options):
 def digest(samples):
     found = hashlib.sha256()
     for s in samples:
-        found.update(s.image.tobytes() + repr((s.world, s.captions, s.questions, s.things)).encode())
+        found.update(b"".join(p.tobytes() for p in s.pictures))
+        found.update(repr((s.world, s.captions, s.questions, s.things)).encode())
     return found.hexdigest()
 
 
-MIXTURE = {"scenes": 2.0, "shapes": 1.0, "nlvr": 1.0, "text": 1.0, "documents": 1.0, "charts": 1.0}
+MIXTURE = {"scenes": 2.0, "shapes": 1.0, "nlvr": 1.0, "text": 1.0, "documents": 1.0, "charts": 1.0, "pairs": 1.0}
 
 
 def test_a_sample_depends_on_its_arguments_only(emoji_zip):
     mixture = {**MIXTURE, "emoji": 1.0}
-    forward = {i: sample(i, seed=3, mixture=mixture, emoji_path=emoji_zip) for i in range(30)}
+    forward = {i: sample(i, seed=3, mixture=mixture, emoji_path=emoji_zip) for i in range(40)}
     assert {s.world for s in forward.values()} == set(WORLDS)
-    for i in reversed(range(30)):
+    for i in reversed(range(40)):
         again = sample(i, seed=3, mixture=dict(reversed(mixture.items())), emoji_path=emoji_zip)
         assert digest([again]) == digest([forward[i]])
     assert digest([sample(1, seed=4, mixture=MIXTURE)]) != digest([sample(1, seed=3, mixture=MIXTURE)])
@@ -102,7 +105,8 @@ def test_a_sample_is_well_formed(world, size, emoji_zip):
     for split in SPLITS:
         for s in draw(world, 25, emoji_zip, size=size, split=split):
             width = 4 * size if world == "nlvr" else size
-            assert s.image.mode == "RGB" and s.image.size == (width, size) and s.world == world
+            assert all(p.mode == "RGB" and p.size == (width, size) for p in s.pictures) and s.world == world
+            assert len(s.pictures) == (2 if world == "pairs" else 1)
             assert 2 <= len(s.captions) <= 3 and all(not c[0].islower() and c[-1] == "." for c in s.captions)
             assert 0 < len(s.questions) <= 8 and len({q.text for q in s.questions}) == len(s.questions)
             for q in s.questions:
@@ -113,13 +117,13 @@ def test_a_sample_is_well_formed(world, size, emoji_zip):
             for t in s.things:
                 x0, y0, x1, y1 = t.box
                 assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= size
-                assert t.what in WHAT and t.color in COLORS and t.size in SIZES
+                assert t.picture < len(s.pictures) and t.what in WHAT and t.color in COLORS and t.size in SIZES
 
 
 @pytest.mark.parametrize("world", LISTED)
 def test_families_narrow_what_is_asked(world, emoji_zip):
-    drawn = draw(world, 20, emoji_zip, families=("exist", "attribute", "read"))
-    assert {q.family for s in drawn for q in s.questions} <= {"exist", "attribute", "read"}
+    drawn = draw(world, 20, emoji_zip, families=(families := ("exist", "attribute", "read", "pair exist")))
+    assert {q.family for s in drawn for q in s.questions} <= set(families)
     nothing_to_read = sum(not s.questions for s in drawn)
     assert nothing_to_read <= (5 if world == "documents" else 0)  # a small form may have no line of words
     assert not draw(world, 1, emoji_zip, families=("no such family",))[0].questions
@@ -291,7 +295,11 @@ def test_counts_and_walls_of_nlvr_solved_again():
 
 # ------------------------------------------------------------------------------------------ balance
 
-N_BALANCE = {"scenes": 2000, "shapes": 2000, "nlvr": 1200, "emoji": 2000, "text": 1500, "documents": 1000}
+N_BALANCE = {"scenes": 2000, "shapes": 2000, "nlvr": 1200, "emoji": 2000, "text": 1500, "documents": 1000,
+             "pairs": 1500}  # fmt: skip
+
+
+FEW_ANSWERS = {("emoji", "count"), ("scenes", "two-hop"), *(("pairs", f"pair {k}") for k in ("more", "count", "exist"))}
 
 
 @pytest.mark.parametrize("world", LISTED)
@@ -306,7 +314,7 @@ def test_answers_are_balanced(world, emoji_zip):
                 assert 0.4 < counts[yes] / (counts[yes] + counts[no]) < 0.6, (family, counts)
         open_ended = [n for a, n in counts.items() if a not in ("yes", "no", "true", "false")]
         if sum(open_ended) > 100:
-            limit = 0.5 if (world, family) in (("emoji", "count"), ("scenes", "two-hop")) else 0.3
+            limit = 0.5 if (world, family) in FEW_ANSWERS else 0.3
             assert max(open_ended) / sum(open_ended) < limit, (family, counts.most_common(3))
 
 
@@ -363,6 +371,8 @@ FILLINGS = {  # what the slots of a world hold, as it is written
              rf"\b(?:{COLOR}|left|middle|right|top|bottom|base|edge|wall|\d+)\b"),
     "emoji": (PLACE, rf"{SIDE}\b(?: of)?", "|".join(rf"\b{re.escape(w)}\b" for n in NAMES for w in (n, plural(n))),
               r"\bemojis?\b"),
+    "pairs": (rf"\b{PHRASE}", "|".join(rf"\b{re.escape(w)}\b" for n in NAMES for w in (n, plural(n))),
+              r"\bemojis?\b|\bthings?\b", r"\b(?:color|shape|size)\b"),
 }  # fmt: skip
 
 

@@ -174,7 +174,10 @@ class Chat:
 
 
 def ask_each(image: Any, question: str | list[str]) -> tuple[bool, list[list[dict]]]:
-    """A question, or several, about a picture, or several: whether it is one about one, and the messages of each."""
+    """A question, or several, about a picture, or several: whether it is one about one, and the messages of each.
+
+    A tuple of pictures stands where a picture may stand: they are asked about together.
+    """
     single = not isinstance(image, list) and isinstance(question, str)
     count = len(image) if isinstance(image, list) else 1 if single else len(question)
     images = image if isinstance(image, list) else [image] * count
@@ -185,6 +188,9 @@ def ask_each(image: Any, question: str | list[str]) -> tuple[bool, list[list[dic
         if not isinstance(text, str) or not text.strip():
             raise ValueError("the question is empty; ask something like 'How many circles are there?'")
     return single, [
-        [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": q}]}]
-        for i, q in zip(images, questions, strict=True)
-    ]
+        [{"role": "user", "content": [
+            *({"type": "image", "image": i} for i in (group if isinstance(group, tuple) else (group,))),
+            {"type": "text", "text": q},
+        ]}]
+        for group, q in zip(images, questions, strict=True)
+    ]  # fmt: skip

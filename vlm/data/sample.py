@@ -2,6 +2,7 @@
 
 - Plain frozen records: nothing here imports torch, so a data worker starts fast.
 - `things` is the ground truth that captions and questions were written from; dense losses and tests read it.
+- A question may be about several pictures: `image`, then `others`; a thing says in which of them it stands.
 """
 
 from dataclasses import dataclass, field
@@ -26,14 +27,22 @@ class Thing:
     what: str  # "circle" | "char:A" | "emoji:cat"
     color: str = ""
     size: str = ""
+    picture: int = 0  # 0 is `image`, 1 the first of `others`
+    point: int = 0  # of a character: the size of its font in pixels, where it is known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A picture (RGB) of one of the worlds, with captions, questions and things."""
+    """A picture (RGB) of one of the worlds, or several that belong together, with captions, questions and things."""
 
     image: Image.Image
     world: str
     captions: list[str]
     questions: list[Question]
     things: list[Thing] = field(default_factory=list)
+    others: list[Image.Image] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> tuple[Image.Image, ...]:
+        """All that the questions are about, in order."""
+        return self.image, *self.others

@@ -1,8 +1,9 @@
 """Samples of the worlds as webdataset shards, written once and read safely.
 
-- A shard `name-000000.tar` holds, per sample, `key.png` and `key.json` {captions, questions, things, world}. It is
-  written under a temporary name, synced to disk and renamed: a shard that exists is complete, so a run that was cut
-  off goes on where it stopped. `manifest.json` keeps the arguments; other arguments for the same folder are refused.
+- A shard `name-000000.tar` holds, per sample, `key.png`, `key.json` {captions, questions, things, world, pictures} and
+  `key.1.png`, `key.2.png` where the questions are about several pictures. It is written under a temporary name, synced
+  to disk and renamed: a shard that exists is complete, so a run that was cut off goes on where it stopped.
+  `manifest.json` keeps the arguments; other arguments for the same folder are refused.
 - Reading trusts nobody: webdataset's own decoder unpickles `.pkl` members, which runs whatever the writer of the
   archive wanted. Here pictures go through `vlm.image.open_image`, JSON through `json`; other members are ignored.
 """
@@ -140,9 +141,10 @@ def _write_shard(path: Path, samples: Iterable[Sample], first: int, progress: Ca
     def write(file) -> None:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for i, drawn in enumerate(samples, first):
-                picture = io.BytesIO()
-                drawn.image.save(picture, "PNG")
-                _add(tar, f"{i:08d}.png", picture.getvalue())
+                for k, image in enumerate(drawn.pictures):
+                    picture = io.BytesIO()
+                    image.save(picture, "PNG")
+                    _add(tar, f"{i:08d}.{f'{k}.' if k else ''}png", picture.getvalue())
                 _add(tar, f"{i:08d}.json", json.dumps(to_record(drawn), ensure_ascii=False).encode())
                 progress(i + 1)
 
@@ -156,26 +158,34 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def to_record(drawn: Sample) -> dict[str, Any]:
-    """All of a sample but its picture, as plain data."""
+    """All of a sample but its pictures, as plain data."""
     return {
         "world": drawn.world,
+        "pictures": len(drawn.pictures),
         "captions": drawn.captions,
         "questions": [asdict(q) for q in drawn.questions],
         "things": [asdict(t) for t in drawn.things],
     }
 
 
-def from_record(image, record: dict[str, Any]) -> Sample:
+def from_record(pictures: list, record: dict[str, Any]) -> Sample:
     """The opposite of `to_record`; ValueError where the record has another shape."""
     try:
-        captions, world = record["captions"], record["world"]
+        captions, world, n = record["captions"], record["world"], record.get("pictures", 1)
         if not isinstance(captions, list) or not all(isinstance(v, str) for v in (world, *captions)):
             raise ValueError("found other types, expected world: text and captions: list of texts")
+        if len(pictures) != n:
+            raise ValueError(f"found {len(pictures)} pictures, expected {n} as its record says")
         things = [Thing(**{**t, "box": tuple(int(v) for v in t["box"])}) for t in record["things"]]
+        if not all(t.picture in range(n) for t in things):
+            raise ValueError(f"found a thing in a picture that is none of its {n}")
         questions = [Question(**q) for q in record["questions"]]
         if not all(isinstance(v, str) for q in questions for v in (q.text, q.answer, q.family)):
             raise ValueError("found a question that is no text")
-        return Sample(image=image, world=world, captions=captions, questions=questions, things=things)
+        first, *others = pictures
+        return Sample(
+            image=first, others=others, world=world, captions=captions, questions=questions, things=things
+        )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record of a sample ({type(error).__name__}: {error})") from None
 
@@ -235,8 +245,10 @@ def _shard_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def _decode(raw: dict[str, Any], max_pixels: int) -> Sample:
-    picture = next((raw[k] for k in PICTURES if k in raw), None)
-    if picture is None:
+    pictures = []
+    while (data := _picture(raw, len(pictures))) is not None:
+        pictures.append(data)
+    if not pictures:
         raise ImageError(f"no picture in the sample, expected one of {', '.join(PICTURES)} ({', '.join(FORMATS)})")
     text = raw.get("json")
     if text is None:
@@ -249,4 +261,10 @@ def _decode(raw: dict[str, Any], max_pixels: int) -> Sample:
         raise ValueError("its .json is nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError(f"its .json is a {type(record).__name__}, expected an object")
-    return from_record(open_image(picture, max_pixels=max_pixels), record)
+    return from_record([open_image(data, max_pixels=max_pixels) for data in pictures], record)
+
+
+def _picture(raw: dict[str, Any], number: int) -> bytes | None:
+    """The bytes of a sample's picture of this number, None where it has fewer."""
+    prefix = f"{number}." if number else ""
+    return next((raw[prefix + k] for k in PICTURES if prefix + k in raw), None)

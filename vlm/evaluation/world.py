@@ -51,13 +51,13 @@ def score(rows: list[dict], said: list[str], blind: list[str]) -> dict[str, dict
 
 
 def ask_all(model: VLM, rows: list[dict], batch_size: int, progress: bool = True) -> tuple[list[str], list[str]]:
-    """Answers with the right picture and, blind, with the picture half-way round the list."""
+    """Answers with the right pictures and, blind, with those of the question half-way round the list."""
     out = []
     for shift, name in ((0, "answers"), (len(rows) // 2, "blind")):
         said: list[str] = []
         for i in tqdm(range(0, len(rows), batch_size), desc=name, disable=not progress):
             batch = rows[i : i + batch_size]
-            images = [rows[(i + j + shift) % len(rows)]["image"] for j in range(len(batch))]
+            images = [rows[(i + j + shift) % len(rows)]["images"] for j in range(len(batch))]
             said += model.answer(images, [r["question"] for r in batch], max_new_tokens=16, batch_size=batch_size)
         out.append(said)
     return out[0], out[1]
@@ -76,7 +76,8 @@ def evaluate_world(
             n_questions=2, emoji_path=emoji,
         )  # fmt: skip
         rows += [
-            {"image": drawn.image, "question": q.text, "answer": q.answer, "family": q.family} for q in drawn.questions
+            {"images": drawn.pictures, "question": q.text, "answer": q.answer, "family": q.family}
+            for q in drawn.questions
         ]
         index += 1
     return score(rows[:n], *ask_all(model, rows[:n], batch_size, progress))
@@ -93,7 +94,7 @@ def evaluate_pack(
             item = json.loads(line)
             answer = str(item.get("label", item.get("answer"))).lower()
             rows.append({
-                "image": _picture(pack, item, arrays),
+                "images": (_picture(pack, item, arrays),),
                 "question": item.get("question") or item["sentence"],
                 "answer": {"true": "yes", "false": "no"}.get(answer, answer),
                 "family": Path(path).stem,

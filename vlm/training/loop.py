@@ -166,7 +166,7 @@ def train(
                 with precision(device, config):
                     loss, parts = trainee(batch, config)
                 (loss / config.accumulate).backward()
-                info["pictures"] += len(batch.tiles) * group.size
+                info["pictures"] += math.prod(batch.tiles.shape[:2]) * group.size
                 info["questions"] += batch.n_questions * group.size
                 for name, value in {"loss": loss, **parts}.items():
                     window.setdefault(name, []).append(value.detach())
@@ -238,10 +238,11 @@ def write_samples(
             i, seed=config.seed, mixture=config.stage(step - 1).mixture, size=model.config.image.tile_size, split="val",
             n_questions=4, emoji_path=config.emoji or None,
         )  # fmt: skip
-        drawn.image.save(folder / f"picture-{i}.png")
-        said = vlm.answer([drawn.image] * len(drawn.questions), [q.text for q in drawn.questions])
+        for k, image in enumerate(drawn.pictures):
+            image.save(folder / f"picture-{i}{f'-{k}' if k else ''}.png")
+        said = vlm.answer([drawn.pictures] * len(drawn.questions), [q.text for q in drawn.questions])
         pairs = zip(drawn.questions, said, strict=True)
         answers = [{"question": q.text, "expected": q.answer, "said": str(a)} for q, a in pairs]
-        rows.append({"picture": i, "caption": str(vlm.caption(drawn.image)), "answers": answers})
+        rows.append({"picture": i, "caption": str(vlm.caption(drawn.pictures)), "answers": answers})
     (folder / f"step-{step:07d}.json").write_text(json.dumps(rows, indent=1))
     train_mode(model)

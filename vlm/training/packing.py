@@ -1,6 +1,6 @@
-"""Packing: all conversations about a picture stand side by side in one text row.
+"""Packing: all conversations about a picture, or about several together, stand side by side in one text row.
 
-- What they begin with alike (headers and the image token) is laid down once, as segment 0; each conversation then goes
+- What they begin with alike (headers and the image tokens) is laid down once, as segment 0; each conversation then goes
   on as a segment of its own, at the positions that it would have alone.
 - A token attends to earlier tokens of its own segment and of segment 0, so the loss is that of the conversations one
   by one, without their padding: about half the tokens of a padded batch of short questions.
@@ -23,7 +23,7 @@ PADDING = -1  # the segment of what fills a row up
 
 @dataclass
 class Rows:
-    """Packed rows, one per picture."""
+    """Packed rows, one per picture or group of pictures."""
 
     tokens: Tensor  # (B, T)
     labels: Tensor  # (B, T), already shifted: the token that follows, IGNORE where the assistant does not speak
@@ -47,7 +47,7 @@ def pack(conversations: list[list[Prompt]], pad_id: int, captions: list[set[int]
     """Lay the conversations of each picture in a row.
 
     Args:
-        conversations: for each picture its prompts, all with the picture.
+        conversations: for each picture, or group of pictures, its prompts, all with these pictures.
         captions: for each picture the numbers of the prompts that are captions; none where absent.
     """
     rows = [_row(prompts, captions[i] if captions else set()) for i, prompts in enumerate(conversations)]

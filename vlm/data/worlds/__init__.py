@@ -19,14 +19,16 @@ from vlm.data.worlds.documents import documents
 from vlm.data.worlds.emoji import emoji
 from vlm.data.worlds.emoji_names import CODES
 from vlm.data.worlds.nlvr import nlvr
+from vlm.data.worlds.pairs import pairs
 from vlm.data.worlds.scenes import scenes
 from vlm.data.worlds.shapes import shapes
 from vlm.data.worlds.text import LETTERS, text
 
 WORLDS = {
     "scenes": scenes, "shapes": shapes, "nlvr": nlvr, "emoji": emoji, "text": text, "documents": documents,
-    "charts": charts,
+    "charts": charts, "pairs": pairs,
 }  # fmt: skip
+OPTIONS = {"emoji": ("emoji_path",), "scenes": ("max_objects",), "pairs": ("emoji_path", "max_objects")}
 SPLITS = ("train", "val", "test", "test-combos")
 
 WHAT = ("nothing", *draw.SHAPES, *(f"char:{c}" for c in LETTERS), *(f"emoji:{name}" for name in CODES))
@@ -55,5 +57,6 @@ def sample(
         raise ValueError(f"no world {', '.join(unknown) or '(empty mixture)'}; choose from {', '.join(WORLDS)}")
     rng = random.Random(f"{split}/{seed}/{index}")
     name = names[0] if len(names) == 1 else rng.choices(names, [mixture[n] for n in names])[0]
-    options = {"emoji": {"emoji_path": emoji_path}, "scenes": {"max_objects": max_objects}}.get(name, {})
+    known = {"emoji_path": emoji_path, "max_objects": max_objects}
+    options = {key: known[key] for key in OPTIONS.get(name, ())}
     return WORLDS[name](rng, size=size, split=split, n_questions=n_questions, families=families, **options)

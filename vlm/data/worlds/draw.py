@@ -7,11 +7,14 @@
 
 import math
 import random
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw
 
 RGB = tuple[int, int, int]
+Box = tuple[int, int, int, int]
 
 PAINT: dict[str, RGB] = {
     "red": (218, 34, 40),
@@ -136,11 +139,35 @@ def mask(shape: str, side: int, turn: int = 0) -> Image.Image:
     return alpha.crop(alpha.point(lambda v: 255 if v > 40 else 0).getbbox())
 
 
-def place(
-    rng: random.Random, sides: list[tuple[int, int]], size: int, gap: int
-) -> list[tuple[int, int, int, int] | None]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A thing as it is pasted: its (size, colour, what), side and turn, what it is filled with, through which mask."""
+
+    look: tuple[str, str, str]
+    side: int
+    turn: int
+    fill: RGB | Image.Image
+    mask: Image.Image
+    box: Box
+
+
+def composed(ground: Image.Image, pieces: Iterable[Piece]) -> Image.Image:
+    """The pieces on a copy of the ground, the last uppermost."""
+    image = ground.copy()
+    for piece in pieces:
+        image.paste(piece.fill, piece.box, piece.mask)
+    return image
+
+
+def apart(box: Box, others: Iterable[Box | None], gap: int) -> bool:
+    """Whether a box keeps its distance from others."""
+    x0, y0, x1, y1 = box
+    return not any(b and x0 < b[2] + gap and x1 > b[0] - gap and y0 < b[3] + gap and y1 > b[1] - gap for b in others)
+
+
+def place(rng: random.Random, sides: list[tuple[int, int]], size: int, gap: int) -> list[Box | None]:
     """Boxes of the given (width, height) in a square that do not touch; None for one that found no room."""
-    boxes: list[tuple[int, int, int, int] | None] = []
+    boxes: list[Box | None] = []
     u = rng.random
     for width, height in sides:
         room_x, room_y = size - width - 3, size - height - 3

@@ -83,7 +83,7 @@ def glyph(path: str | None, code: str) -> Image.Image:
 
 
 @lru_cache(maxsize=6000)
-def _drawn(path: str | None, name: str, side: int, turn: int) -> Image.Image:
+def picture_of(path: str | None, name: str, side: int, turn: int) -> Image.Image:
     """An emoji at a size and an angle, tight; the full cache takes some 200 MB at 96 px pictures."""
     image = glyph(path, CODES[name])
     scale = side / max(image.size)
@@ -216,18 +216,12 @@ def _captions(scene: Scene, rng: random.Random) -> list[str]:
     return [*found, text] if text else found
 
 
-def emoji(
-    rng: random.Random,
-    *,
-    size: int,
-    split: str,
-    n_questions: int,
-    families: tuple[str, ...] | None = None,
-    emoji_path: str | Path | None = None,
-) -> Sample:
-    """One to four emoji, from the zip `emoji_path` or the system font; "test-combos" is drawn as any other split."""
+def invent(
+    rng: random.Random, size: int, emoji_path: str | Path | None, least: int = 1
+) -> tuple[Image.Image, list[draw.Piece]]:
+    """A ground and the one to four emoji that stand on it."""
     path = str(emoji_path) if emoji_path else None
-    n = pick(rng, (1, 1, 1, 2, 2, 3, 3, 4))
+    n = max(pick(rng, (1, 1, 1, 2, 2, 3, 3, 4)), least)
     names: list[str] = []
     while len(names) < n:
         u = rng.random()
@@ -240,18 +234,33 @@ def emoji(
         if not any(name in CLASHES.get(other, ()) for other in names):
             names.append(name)
     low, high = ((0.45, 0.85), (0.32, 0.46), (0.3, 0.42), (0.28, 0.4))[n - 1]
-    pictures, step = [], max(size // 24, 1)  # few sizes and angles keep the cache warm
+    drawn, step = [], max(size // 24, 1)  # few sizes and angles keep the cache warm
     for name in names:
-        side = step * round(size * (low + rng.random() * (high - low)) / step)
-        pictures.append(_drawn(path, name, side, pick(rng, (0, 0, -13, 13))))
-    boxes = draw.place(rng, [p.size for p in pictures], size, max(2, size // 40))
-    image = draw.canvas(rng, size, draw.background_color(rng))
-    things, looks = [], []
-    for name, picture, box in zip(names, pictures, boxes, strict=True):
-        if box is not None:
-            image.paste(picture, box, picture)
-            things.append(Thing(box=box, what=f"emoji:{name}"))
-            looks.append(("", "", name))
-    scene = Scene(things, size, looks)
+        side, turn = step * round(size * (low + rng.random() * (high - low)) / step), pick(rng, (0, 0, -13, 13))
+        drawn.append((name, side, turn, picture_of(path, name, side, turn)))
+    boxes = draw.place(rng, [picture.size for *_, picture in drawn], size, max(2, size // 40))
+    canvas = draw.canvas(rng, size, draw.background_color(rng))
+    pieces = [
+        draw.Piece(("", "", name), side, turn, picture, picture, box)
+        for (name, side, turn, picture), box in zip(drawn, boxes, strict=True)
+        if box is not None
+    ]
+    return canvas, pieces
+
+
+def emoji(
+    rng: random.Random,
+    *,
+    size: int,
+    split: str,
+    n_questions: int,
+    families: tuple[str, ...] | None = None,
+    emoji_path: str | Path | None = None,
+) -> Sample:
+    """One to four emoji, from the zip `emoji_path` or the system font; "test-combos" is drawn as any other split."""
+    ground, pieces = invent(rng, size, emoji_path)
+    things = [Thing(box=p.box, what=f"emoji:{p.look[2]}") for p in pieces]
+    scene = Scene(things, size, [p.look for p in pieces])
     questions = ask(Asker(scene, rng, split), FAMILIES, n_questions, families)
+    image = draw.composed(ground, pieces)
     return Sample(image=image, world="emoji", captions=_captions(scene, rng), questions=questions, things=things)

@@ -8,6 +8,8 @@
 
 import random
 
+from PIL import Image
+
 from vlm.data.sample import Sample, Thing
 from vlm.data.worlds import draw
 from vlm.data.worlds.captions import captions
@@ -45,6 +47,29 @@ def _looks(rng: random.Random, n: int, colors: list[str], combos: bool) -> list[
     return looks
 
 
+def invent(
+    rng: random.Random, size: int, split: str, min_objects: int, max_objects: int
+) -> tuple[Image.Image, list[draw.Piece], list[str]]:
+    """A ground, the shapes that stand on it, and the colours that stand out against it."""
+    ground = draw.background_color(rng)
+    colors = draw.visible(ground)
+    n = min(max(pick(rng, (1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 8)), min_objects), max_objects)
+    looks = _looks(rng, n, colors, split == "test-combos")
+    drawn = []
+    for z, _, shape in looks:
+        low, high = SIDE[z]
+        side, turn = round(size * (low + rng.random() * (high - low))), int(rng.random() * 5) * 5 - 10
+        drawn.append((side, turn, draw.mask(shape, side, turn)))
+    boxes = draw.place(rng, [alpha.size for *_, alpha in drawn], size, max(2, size // 40))
+    canvas = draw.canvas(rng, size, ground)
+    pieces = [
+        draw.Piece(look, side, turn, draw.jitter(rng, draw.PAINT[look[1]]), alpha, box)
+        for look, (side, turn, alpha), box in zip(looks, drawn, boxes, strict=True)
+        if box is not None
+    ]
+    return canvas, pieces, colors
+
+
 def scenes(
     rng: random.Random,
     *,
@@ -56,23 +81,10 @@ def scenes(
     max_objects: int = 8,
 ) -> Sample:
     """A picture of plain shapes; `families` narrows what is asked, the object counts narrow the scenes."""
-    ground = draw.background_color(rng)
-    colors = draw.visible(ground)
-    n = min(max(pick(rng, (1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 8)), min_objects), max_objects)
-    looks = _looks(rng, n, colors, split == "test-combos")
-    alphas = []
-    for z, _, shape in looks:
-        low, high = SIDE[z]
-        side = round(size * (low + rng.random() * (high - low)))
-        alphas.append(draw.mask(shape, side, int(rng.random() * 5) * 5 - 10))
-    boxes = draw.place(rng, [a.size for a in alphas], size, max(2, size // 40))
-    image = draw.canvas(rng, size, ground)
-    things = []
-    for look, alpha, box in zip(looks, alphas, boxes, strict=True):
-        if box is not None:
-            image.paste(draw.jitter(rng, draw.PAINT[look[1]]), box, alpha)
-            things.append(Thing(box=box, what=look[2], color=look[1], size=look[0]))
+    ground, pieces, colors = invent(rng, size, split, min_objects, max_objects)
+    things = [Thing(box=p.box, what=p.look[2], color=p.look[1], size=p.look[0]) for p in pieces]
     scene = Scene(things, size)
     asker = Asker(scene, rng, split, colors)
     questions = ask(asker, FAMILIES, n_questions, families)
+    image = draw.composed(ground, pieces)
     return Sample(image=image, world="scenes", captions=captions(scene, rng), questions=questions, things=things)

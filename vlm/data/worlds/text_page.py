@@ -59,7 +59,7 @@ class Page:
                     width, height = alpha.size
                     box = (max(left, 0), max(top, 0), min(left + width, side), min(top + height, side))
                     if box[0] < box[2] and box[1] < box[3]:
-                        add(Thing(box=box, what=what, color=color))
+                        add(Thing(box=box, what=what, color=color, point=size))
             x += advance
         return x
 
