@@ -157,7 +157,10 @@ def export(model: VisionLanguageModel, chat: Chat | TemplateChat, path: Path) ->
 
 
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
-    """Start from a model folder: every tensor must be there and fit, but for pictures of more tiles."""
+    """Start from a model folder: every tensor must be there and fit, but for more tiles and places of pictures.
+
+    Without `connector.positions` the text cannot tell which of several pictures it looks at; they begin at zero.
+    """
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ValueError(f"init: {path} does not exist; give a model folder written by `vlm train`")
@@ -168,6 +171,7 @@ def load_weights(model: VisionLanguageModel, folder: Path) -> None:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ValueError(f"init: {path} is of another model: {' '.join(str(error).split())[:300]}") from None
+    missing = [name for name in missing if not name.startswith("connector.positions.")]
     if missing or unexpected:
         raise ValueError(
             f"init: {path} is of another model: {len(missing)} missing and {len(unexpected)} unexpected tensors"
