@@ -6,49 +6,15 @@ The upper panel is the share of answer tokens that were right on pictures never 
 new), the lower one the losses. Needs `pip install -e .[docs]`.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """A run's log as curves: name -> [(pictures seen, value), ...]."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such log; give the log.jsonl of a run of `vlm train`")
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            pictures = row["pictures"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise ValueError(f"{path}, line {number}: found {line[:60]!r}, expected a row of a training log") from None
-        for name in ("answer_right", "caption_right", "answer", "caption", "dense"):
-            if name in row:
-                curves.setdefault(name, []).append((pictures, row[name]))
-    return curves
+from vlm.training.curves import Curves, one_after_another, smooth
 
 
-def one_after_another(logs: list[Path]) -> dict[str, list[tuple[int, float]]]:
-    """The curves of several logs as those of one run."""
-    whole: dict[str, list[tuple[int, float]]] = {}
-    seen = 0
-    for log in logs:
-        curves = read_log(log)
-        for name, points in curves.items():
-            whole.setdefault(name, []).extend((seen + pictures, value) for pictures, value in points)
-        seen = max((points[-1][0] for points in whole.values()), default=0)
-    return whole
-
-
-def smooth(points: list[tuple[int, float]], window: int = 5) -> list[float]:
-    """Mean over the last `window` values, so that the trend shows."""
-    values = [v for _, v in points]
-    return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
-
-
-def draw(curves: dict[str, list[tuple[int, float]]], out: Path) -> None:
+def draw(curves: Curves, out: Path) -> None:
     """Both panels over thousands of pictures."""
     from matplotlib.figure import Figure
 
