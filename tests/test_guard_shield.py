@@ -143,6 +143,24 @@ def test_actions(plain, guarded):
     assert refused(guarded(policy=policy, gnu="S2").answer(RED, "gnu"))
 
 
+def test_choices_are_judged_like_answers(plain, guarded):
+    choices = ["a horse", "a gnu", "a star"]
+    m = guarded(zebra="S1")
+    found, alone = (v.choose(RED, "How many?", choices) for v in (m, plain))
+    assert [c.text for c in found] == [c.text for c in alone] and found.finish_reason == "stop" and not found.error
+    assert [r for _, r in m.shield.guard.asked] == [None, *choices]
+    for question, words in (("a zebra?", {"zebra": "S1"}), ("How many?", {"gnu": "S1"})):
+        m = guarded(**words)
+        found = m.choose([RED, RED], [question, "red"], [["a horse", "a gnu"], ["yes", "no"]])
+        assert [f.finish_reason for f in found] == ["content_filter", "stop"] and len(found[1]) == 2
+        assert found[0] == [] and found[0].best is None and "Violent Crimes (S1)" in found[0].error
+        assert m.choose(RED, question, ["a horse", "a gnu"]).finish_reason == "content_filter"  # and raises nothing
+    warned = guarded(policy=Policy(actions={"S1": "warn"}), gnu="S1").choose(RED, "How many?", choices)
+    assert len(warned) == 3 and warned.warnings == ("response: Violent Crimes (S1)",)
+    with pytest.raises(ImageError):
+        guarded().choose(b"no picture", "How many?", choices)
+
+
 @pytest.mark.parametrize("stages, asked", [(("prompt",), [None]), (("response",), ["text"])])
 def test_stages_that_are_left_out(guarded, stages, asked):
     m = guarded(policy=Policy(stages=stages))
@@ -319,14 +337,17 @@ def test_somebody_elses_guard_with_unknown_categories():
 def test_what_load_takes(tmp_path, plain):
     plain.save(tmp_path / "m")
     with pytest.raises(ValueError, match="found a policy without a guard"):
-        vlm.load(tmp_path / "m", policy=tmp_path / "p.yaml")
+        vlm.load(tmp_path / "m", guard=None, policy=tmp_path / "p.yaml")
     with pytest.raises(ValueError, match="expected a folder or an object with check"):
         vlm.load(tmp_path / "m", guard=5)
     with pytest.raises(ValueError, match="no-guard: no such folder"):
         vlm.load(tmp_path / "m", guard=str(tmp_path / "no-guard"))
     with pytest.raises(ValueError, match="found no chat template"):
         vlm.load(tmp_path / "m", guard=tmp_path / "m")
-    assert vlm.load(tmp_path / "m").shield is None
+    for wrong in ({"guard": tmp_path / "nowhere"}, {"guard": WordGuard(), "policy": tmp_path / "no.yaml"}):
+        with pytest.raises(ValueError, match=r"nowhere|no\.yaml"):
+            vlm.load("no/such-model", **wrong)  # said before the model is looked for
+    assert vlm.load(tmp_path / "m", guard=None).shield is None
     (tmp_path / "p.yaml").write_text("threshold: 0.7")
     m = vlm.load(tmp_path / "m", guard=WordGuard(zebra="S1"), policy=tmp_path / "p.yaml")
     assert m.shield.policy.threshold == 0.7 and refused(m.answer(RED, "zebra"))
@@ -340,12 +361,16 @@ def guard_folder(tmp_path, encoder=True):
     return save_checkpoint(Checkpoint(config=model.config, model=model, chat=chat), tmp_path / "guard")
 
 
-def test_a_guard_of_text_before_a_model_that_sees(tmp_path):
+def test_a_guard_of_text_before_a_model_that_sees(tmp_path, plain):
     folder = guard_folder(tmp_path, encoder=False)
-    with pytest.raises(ValueError, match="reads text only; take a vision guard"):
-        load_shield(folder)
-    assert isinstance(load_shield(folder, Policy(pictures=False)).guard, LlamaGuard)
-    assert isinstance(load_shield(folder, pictures=False).guard.chat, TemplateChat)
+    shield = load_shield(folder)
+    assert isinstance(shield.guard.chat, TemplateChat)
+    for model in (plain.model, guard_model()):
+        with pytest.raises(ValueError, match="reads text only; take a vision guard"):
+            VLM(model, plain.chat_format, shield=shield)
+    VLM(guard_model(encoder=False), plain.chat_format, shield=shield)
+    shield = load_shield(folder, Policy(pictures=False))
+    assert isinstance(VLM(plain.model, plain.chat_format, shield=shield).shield.guard, LlamaGuard)
 
 
 def test_the_command(run, tmp_path, monkeypatch):

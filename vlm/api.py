@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 import torch
 
 from adapters.lora import activate
+from vlm.calibration import Calibration
 from vlm.chat import Chat, Prompt, ask_each
 from vlm.chat_template import TemplateChat
 from vlm.choices import Ranking, answer_tokens, check_choices, ranked
@@ -33,10 +34,15 @@ class VLM:
     def __init__(
         self, model: VisionLanguageModel, chat: Chat | TemplateChat, generation: dict | None = None, source: str = "",
         *, limits: Limits | None = None, fuse: bool = True, shield: Shield | None = None,
+        calibration: Calibration | None = None,
     ):  # fmt: skip
         self.model, self.chat_format, self.shield = model, chat, shield
         self.generation, self.source = generation or {}, source
         self.engine = Engine(model, stop_ids=chat.stop_ids, limits=limits, fuse=fuse, tokenizer=chat.tokenizer)
+        self.calibration = self._fitted = calibration
+        self._observe()
+        if shield is not None:
+            shield.guards(self.engine, chat)
 
     @overload
     def caption(self, image: list, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> list[Result]: ...
@@ -116,6 +122,9 @@ class VLM:
             choices: two or more for all questions, or a list of them for each.
             normalize: rank by log-probability per byte, so that long choices have no handicap.
 
+        Returns:
+            Choices with their shares; none of them, with the finish_reason "content_filter", where the guard refused.
+
         Raises:
             ValueError: as for `answer`; fewer than two choices, an empty one, one given twice, or one that the model's
                 context cannot hold.
@@ -127,18 +136,24 @@ class VLM:
         given = [check_choices(c) for c in (choices if each else [choices] * len(conversations))]
         results = []
         for messages, texts in zip(conversations, given, strict=True):
-            start = time.monotonic()
+            start, warnings = time.monotonic(), ()
             try:
+                if self.shield:
+                    messages = self.shield.freeze(messages)
+                    refused, warnings = self.shield.choose(messages, texts)
+                    if refused is not None:
+                        results.append(Ranking([], error=str(refused), finish_reason=refused.finish_reason))
+                        continue
                 prompt, pictures = self._prepare(messages, {})
                 tokens = [answer_tokens(self.chat_format, messages, prompt, text.strip()) for text in texts]
                 logprobs = self.engine.rank(prompt, pictures, tokens)
             except (ImageError, RequestFailed) as error:
                 if single:
                     raise
-                results.append(Ranking([], error=str(error)))
+                results.append(Ranking([], error=str(error), finish_reason="error"))
                 continue
             took, order = round(time.monotonic() - start, 4), ranked(texts, logprobs, normalize)
-            results.append(Ranking(order, prompt_tokens=len(prompt.tokens), seconds=took))
+            results.append(Ranking(order, prompt_tokens=len(prompt.tokens), seconds=took, warnings=warnings))
         return results[0] if single else results
 
     @overload
@@ -156,8 +171,9 @@ class VLM:
     ) -> Generator[str] | Result:
         """Go on with a conversation in OpenAI's message form.
 
-        With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory.
-        Options are those of `answer`. With a guard a refusal is the last piece: a `Result`, "content_filter".
+        With `stream` an iterator of text pieces comes back; closing it stops the generation and frees its memory. The
+        last piece is a `Result` without text that says how it went; with a guard it may be a refusal, "content_filter".
+        Options are those of `answer`.
         """
         chosen = self._sampling(max_new_tokens, **sampling)
         if not stream:
@@ -183,6 +199,7 @@ class VLM:
             "device": str(self.engine.device),
             "dtype": str(self.engine.dtype).removeprefix("torch."),
             "quantization": found and found["kind"],
+            "guard": self.shield and self.shield.name,
             "config": to_dict(self.model.config),
         }
 
@@ -196,6 +213,7 @@ class VLM:
             chat=self.chat_format,
             generation=self.generation,
             source=self.source,
+            calibration=self.calibration,
         )
         save_checkpoint(parts, path, layout=layout)
 
@@ -209,6 +227,8 @@ class VLM:
     def load_adapter(self, folder: str | Path, name: str = "default") -> None:
         """Add a LoRA adapter that `vlm train` or PEFT wrote, and use it; see `vlm.checkpoints.peft.load_adapter`.
 
+        The model's calibration is not the adapted model's: there is none while an adapter is in use.
+
         Raises:
             ValueError: no adapter, a damaged one or one of another model; the model is then as it was.
         """
@@ -221,7 +241,8 @@ class VLM:
                 "vlm.load(model, adapter=..., quantization=...) takes it into the weights first"
             )
         load_adapter(self.model, folder, name)
-        self.engine.refresh()
+        self.calibration = None
+        self._observe()
 
     def use_adapter(self, name: str | None) -> None:
         """Answer with the adapter of this name from now on; None is the model without any.
@@ -230,7 +251,12 @@ class VLM:
             ValueError: an unknown name, with the nearest one.
         """
         activate(self.model, name)
-        self.engine.refresh()
+        self.calibration = self._fitted if name is None else None
+        self._observe()
+
+    def _observe(self) -> None:
+        """Have the engine read the weights anew, and note of its pictures how far they lie from the model's worlds."""
+        self.engine.observe("domain", self.calibration.domain if self.calibration else None)
 
     def _sampling(self, max_new_tokens: int, greedy: bool = False, **options) -> Sampling:
         """The caller's options over the checkpoint's own; short answers are greedy unless asked otherwise."""
@@ -287,19 +313,21 @@ class VLM:
 
         for number, steps in self.engine.run(prepared(), rows=batch_size):
             i, prompt, began = asked[number]
-            results[i] = result = self._result(prompt, sampling, steps, time.monotonic() - began)
+            text = self._text([s.token for s in steps if s.finish != "stop"], sampling)
+            results[i] = result = self._result(prompt, steps, time.monotonic() - began, text)
             if refuse and result.error:
                 raise RequestFailed(result.error)
         return [r for r in results if r is not None]
 
     def _stream(self, prompt: Prompt, pictures: list[Picture], sampling: Sampling) -> Generator[str]:
-        """Text as it grows; bytes that are not yet a whole character are held back."""
-        ids, said = [], ""
+        """Text as it grows, then a `Result` without any; bytes that are not yet a whole character are held back."""
+        began, passed, ids, said = time.monotonic(), [], [], ""
         steps = self.engine.follow(self.engine.submit(prompt, pictures, sampling))
         try:
             for step in steps:
                 if step.error:
                     raise RequestFailed(step.error)
+                passed.append(step)
                 if step.finish != "stop":
                     ids.append(step.token)
                 text = self._text(ids, sampling)
@@ -308,6 +336,7 @@ class VLM:
                 if len(text) > len(said):
                     yield text[len(said) :]
                     said = text
+            yield self._result(prompt, passed, time.monotonic() - began, "")
         finally:
             steps.close()
 
@@ -316,15 +345,20 @@ class VLM:
         text = self.chat_format.tokenizer.decode(ids)
         return text if sampling.constraint else text.strip()
 
-    def _result(self, prompt: Prompt, sampling: Sampling, steps: list[Step], seconds: float) -> Result:
-        if error := steps[-1].error:
-            return Result("", finish_reason="error", prompt_tokens=len(prompt.tokens), seconds=seconds, error=error)
-        ids = [s.token for s in steps if s.finish != "stop"]
+    def _result(self, prompt: Prompt, steps: list[Step], seconds: float, text: str) -> Result:
+        last, known = steps[-1], self.calibration
+        if last.error:
+            return Result(
+                "", finish_reason="error", prompt_tokens=len(prompt.tokens), seconds=seconds, error=last.error
+            )
+        logprobs = [s.logprob for s in steps]
         return Result(
-            self._text(ids, sampling),
-            finish_reason=steps[-1].finish or "length",
+            text,
+            finish_reason=last.finish or "length",
             prompt_tokens=len(prompt.tokens),
             completion_tokens=len(steps),
             seconds=round(seconds, 4),
-            logprob=sum(s.logprob for s in steps) / len(steps),
+            logprob=sum(logprobs) / len(steps),
+            confidence=known.confidence(logprobs) if known and last.finish == "stop" else None,
+            domain_score=max((note["domain"] for note in last.notes if "domain" in note), default=None),
         )

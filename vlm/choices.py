@@ -35,14 +35,18 @@ class Ranking(list[Choice]):
     Attributes:
         prompt_tokens: count.
         seconds: for the picture, the prompt and the choices.
-        error: what went wrong with this item, None where nothing did; it has no choices then.
+        error: what went wrong with this item, or why it was refused; None where nothing did. It has no choices then.
+        finish_reason: "stop", "content_filter" (the guard refused) or "error".
+        warnings: what the guard found and let pass.
     """
 
     def __init__(
-        self, choices: list[Choice], *, prompt_tokens: int = 0, seconds: float = 0.0, error: str | None = None
-    ):
+        self, choices: list[Choice], *, prompt_tokens: int = 0, seconds: float = 0.0, error: str | None = None,
+        finish_reason: str = "stop", warnings: tuple[str, ...] = (),
+    ):  # fmt: skip
         super().__init__(choices)
         self.prompt_tokens, self.seconds, self.error = prompt_tokens, seconds, error
+        self.finish_reason, self.warnings = finish_reason, warnings
 
     @property
     def best(self) -> str | None:

@@ -32,8 +32,10 @@ def judge(
     from vlm.guard.taxonomy import CATEGORIES
 
     *pictures, text = items
-    shield = load_shield(guard, policy, pictures=bool(pictures))
+    shield = load_shield(guard, policy)
     assert shield is not None, "there is a guard"
+    if pictures:
+        shield.needs_eyes()
     content = [*({"type": "image", "image": picture} for picture in pictures), {"type": "text", "text": text}]
     messages = shield.freeze([{"role": "user", "content": content}])
     began = time.monotonic()

@@ -48,7 +48,8 @@ def load(
         adapter: folder of a LoRA adapter of this model, see `VLM.load_adapter`; quantized weights take it in for good.
         quantization: "int8", "int4" or (on a GPU) "fp8" weights; a folder that was saved so needs no word of it.
         quantize_encoder: the image encoder and the connector as well.
-        guard: folder of a Llama Guard 3, or an object with `check(messages, response=None) -> Verdict`: docs/guard.md.
+        guard: "default" for the one of the package, a folder of `vlm guard train` or of a Llama Guard 3, an object with
+            `check(messages, response=None) -> Verdict`, or None for none: docs/guard.md.
         policy: what the guard is to judge, a YAML file or a `vlm.guard.policy.Policy`.
 
     Raises:
@@ -57,6 +58,7 @@ def load(
     from vlm.checkpoints import load_checkpoint
 
     place = pick_device(device)
+    shield = load_shield(guard, policy, device=place)  # what is wrong with it is said before the model is loaded
     source = name_or_path if isinstance(name_or_path, str) else Path(name_or_path or SHIPPED)
     if name_or_path is None and dtype == "auto":
         dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
@@ -66,12 +68,14 @@ def load(
         raise ValueError(
             f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"
         )
-    made = VLM(loaded.model, loaded.chat, loaded.generation, str(source) if name_or_path else "shipped")
+    name = str(source) if name_or_path else "shipped"
+    made = VLM(
+        loaded.model, loaded.chat, loaded.generation, name, shield=shield, calibration=loaded.calibration
+    )
     if adapter is not None:
         made.load_adapter(Path(adapter))
         if quantization is not None:
             fold(made.model)
     if quantization is not None:
         made.quantize(quantization, encoder=quantize_encoder, device=place)
-    made.shield = load_shield(guard, policy, pictures=loaded.config.encoder is not None, device=place)
     return made

@@ -75,6 +75,7 @@ class Engine:
         self.model, self.stop_ids, self.limits, self.fuse = model, stop_ids, limits or Limits(), fuse
         self.vocabulary = Vocabulary(tokenizer, stop_ids)
         self.observers: dict[str, Observer] = {}
+        self.version = 0  # counts the refreshes
         self._lock = threading.RLock()
         self._scheduler: Scheduler | None = None
 
@@ -110,6 +111,7 @@ class Engine:
             if self._scheduler is not None and self._scheduler.busy:
                 raise RuntimeError("requests are running; let them end before the weights change")
             self._scheduler = None
+            self.version += 1
 
     def observe(self, name: str, observer: Observer | None) -> None:
         """Note something small of every picture while it is encoded; it comes with `notes` and with the last `Step`.

@@ -5,19 +5,24 @@ Notable here:
 - What was read is remembered by the picture's pixels: an answer that is judged window by window reads nothing twice.
 """
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 from torch import Tensor
 
+from adapters.lora import lora_layers
 from vlm.chat import Chat
 from vlm.chat_template import TemplateChat
 from vlm.engine import Engine, Picture, RequestFailed, Sampling
 from vlm.engine.pictures import tiles_hash
+from vlm.engine.quantize import quantization_of
 from vlm.image import preprocess
+from vlm.model import VisionLanguageModel
 
 READ = "Read the text."  # as the world `text` asks for whole signs (vlm/data/worlds/wording_text.py)
 LONGEST = 96  # tokens that are read
@@ -35,6 +40,25 @@ class Seen:
 
     words: str
     states: Tensor
+
+
+def states_dim(model: VisionLanguageModel) -> int:
+    """C of `Seen.states`: keys and values of all cross-attention layers, 0 for a model that sees nothing."""
+    decoder = model.config.decoder
+    layers = len(decoder.cross_attention_layers) if model.config.encoder else 0
+    return 2 * layers * decoder.n_kv_heads * decoder.head_dim
+
+
+def fingerprint(model: VisionLanguageModel) -> str:
+    """What a model's weights are known by, in whichever dtype they are held; "" where an adapter or quantized weights
+    have changed them."""
+    if quantization_of(model) or lora_layers(model):
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class Reader:

@@ -23,9 +23,13 @@ from typing import Any, Protocol
 
 import torch
 
-from vlm.chat import content_parts
+from vlm.chat import Chat, content_parts
+from vlm.chat_template import TemplateChat
+from vlm.engine import Engine
+from vlm.guard.head import is_guard
 from vlm.guard.llama_guard import LlamaGuard
 from vlm.guard.policy import Policy, Verdict, read_policy, worst
+from vlm.guard.small import SmallGuard
 from vlm.guard.taxonomy import CATEGORIES
 from vlm.image import open_image
 from vlm.result import Result
@@ -52,6 +56,43 @@ class Shield:
         if self.policy.audit and not (folder := Path(self.policy.audit).absolute().parent).is_dir():
             raise ValueError(f"audit: {folder} is no folder; make it, or name another file in the policy")
         self._writing = threading.Lock()
+
+    def guards(self, engine: Engine, chat: Chat | TemplateChat) -> None:
+        """Take a place before this model; a guard that reads pictures as the model does may use its engine.
+
+        Raises:
+            ValueError: the model sees pictures, and the guard does not.
+        """
+        if engine.model.config.encoder is not None:
+            self.needs_eyes()
+        if callable(share := getattr(self.guard, "share", None)):
+            share(engine, chat)
+
+    def needs_eyes(self) -> None:
+        """There will be pictures.
+
+        Raises:
+            ValueError: the guard reads text only, and the policy wants pictures judged.
+        """
+        if self.policy.pictures and not getattr(self.guard, "sees", True):
+            raise ValueError(
+                f"{self.name}: this guard reads text only; take a vision guard, or let "
+                "pictures pass unjudged with 'pictures: false' in the policy"
+            )
+
+    @property
+    def name(self) -> str:
+        """Who judges."""
+        return getattr(self.guard, "source", "") or type(self.guard).__name__
+
+    def choose(self, messages: list[dict], choices: Sequence[str]) -> tuple[Result | None, tuple[str, ...]]:
+        """A refusal of messages that `freeze` returned, or of a choice as the answer to them; and warnings."""
+        found = [self._prompt(messages)]
+        if self.policy.action_for(found[0]) != "refuse" and "response" in self.policy.stages:
+            found += [self.check(messages, choice) for choice in choices]
+        refused = next((v for v in found if self.policy.action_for(v) == "refuse"), None)
+        warned = dict.fromkeys(warning for v in found for warning in self._warnings(v))
+        return (None if refused is None else refusal(refused)), tuple(warned)
 
     def check(self, messages: list[dict], response: str | None = None) -> Verdict:
         """The guard's verdict by the policy, on the last message or the response; unsafe where the guard fails."""
@@ -86,12 +127,24 @@ class Shield:
         return results
 
     def stream(self, messages: list[dict], pieces: Generator[str]) -> Generator[str]:
-        """The pieces that have passed, a window later; a refusal, or what stops the answer, is a `Result` at its end.
+        """The pieces that have passed, a window later; at the end a `Result`: a refusal, what stops the answer, or the
+        model's own with the warnings.
 
         Args:
             messages: what `freeze` returned.
-            pieces: the model's, about one token each; nothing is asked of them before the prompt has passed.
+            pieces: the model's, about one token each, and its `Result` at the end; nothing is asked of them before the
+                prompt has passed.
         """
+        end = Result("")
+
+        def words() -> Generator[str]:
+            nonlocal end
+            for piece in pieces:
+                if isinstance(piece, Result):
+                    end = piece
+                else:
+                    yield piece
+
         try:
             verdict = self._prompt(messages)
             if self.policy.action_for(verdict) == "refuse":
@@ -99,15 +152,15 @@ class Shield:
                 return
             warned = self._warnings(verdict)
             if "response" not in self.policy.stages:
-                yield from pieces
+                yield from words()
             else:
-                verdict = yield from self._windows(messages, pieces)
+                verdict = yield from self._windows(messages, words())
                 if self.policy.action_for(verdict) == "refuse":
                     yield Result(f"\n\n[{cause(verdict, 'The answer was stopped')}]", finish_reason="content_filter")
                     return
                 warned += self._warnings(verdict)
-            if warned:
-                yield Result("", warnings=warned)
+            end.warnings = warned
+            yield end
         finally:
             pieces.close()
 
@@ -285,34 +338,29 @@ def picture_hash(source: Any) -> str:
 
 
 def load_shield(
-    guard: Guard | str | os.PathLike | None, policy: Policy | str | os.PathLike | None = None, *, pictures: bool = True,
+    guard: Guard | str | os.PathLike | None, policy: Policy | str | os.PathLike | None = None, *,
     device: str | torch.device = "auto",
 ) -> Shield | None:  # fmt: skip
-    """What `vlm.load` and the commands take: a guard's folder (or a guard) and a policy's file (or a policy).
-
-    Args:
-        pictures: whether there will be pictures to judge.
+    """What `vlm.load` and the commands take: "default", a guard's folder or a guard, and a policy's file or a policy.
 
     Raises:
-        ValueError: a policy without a guard, a policy or checkpoint that cannot be read, a guard of text for pictures.
+        ValueError: a policy without a guard, or a policy or checkpoint that cannot be read.
     """
     if guard is None:
         if policy is not None:
-            raise ValueError("found a policy without a guard; give the guard too: guard='FOLDER'")
+            raise ValueError("found a policy without a guard; give the guard too: guard='default' or a folder")
         return None
     if isinstance(guard, Shield):
         if policy is not None:
             raise ValueError("found a policy beside a Shield, which has its own; give one of the two")
         return guard
     rules = policy if isinstance(policy, Policy) else read_policy(policy) if policy is not None else read_policy()
-    if isinstance(guard, str | os.PathLike):
+    if guard == "default":
+        guard = SmallGuard.load(policy=rules)
+    elif isinstance(guard, str | os.PathLike):
         source = guard if isinstance(guard, str) else Path(guard)
-        guard = LlamaGuard.load(source, rules, device=device)
-        if pictures and rules.pictures and not guard.sees:
-            raise ValueError(
-                f"{source}: this guard reads text only; take a vision guard, or let pictures pass unjudged with "
-                "'pictures: false' in the policy"
-            )
+        small = is_guard(guard)
+        guard = SmallGuard.load(guard, rules) if small else LlamaGuard.load(source, rules, device=device)
     elif not callable(getattr(guard, "check", None)):
         raise ValueError(f"guard: found {type(guard).__name__}, expected a folder or an object with check(messages)")
     return Shield(guard, rules)

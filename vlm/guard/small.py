@@ -1,0 +1,179 @@
+"""The guard that comes with the package: a head of some hundred thousand weights over the words and the picture.
+
+Notable here:
+- Pictures are read and seen by the shipped model (vlm/guard/reading.py). Around that very model the guard uses its
+  engine, so that a picture is encoded once for the guard and the answer; around any other, or once an adapter or
+  quantization has changed the weights, the shipped model is loaded beside it, at the first picture.
+- Text of any length is judged in windows that overlap, each picture with each window; the worst counts.
+- It judges the last message alone, and with what was said to the model before; an answer alone, and with its question,
+  but without the picture, which was judged before the answer, unless the policy judges answers only.
+- S4 is refused by rule, without having been trained on: sexual words and words for minors in one window.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vlm.chat import Chat, content_parts
+from vlm.chat_template import TemplateChat
+from vlm.engine import Engine
+from vlm.guard.head import HAZARDS, GuardHead, collate
+from vlm.guard.policy import ALWAYS_REFUSED, Policy, Verdict, worst
+from vlm.guard.reading import Reader, Seen, fingerprint, states_dim
+from vlm.guard.words import normalise
+from vlm.image import open_image
+
+log = logging.getLogger("vlm.guard")
+SHIPPED = Path(__file__).parent / "weights"
+ROWS = 64  # windows that are judged at once
+MINORS = re.compile(
+    r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
+    r"little (?:girl|boy)s?|young (?:girl|boy)s?|teen(?:age|ager|agers|s)?|(?:[1-9]|1[0-7])[ -]years?[ -]olds?)\b"
+)
+SEXUAL = re.compile(
+    r"\b(sex(?:ual|ually|y)?|nudes?|naked|undress\w*|porn\w*|erotic\w*|lewd|molest\w*|grooming|rap(?:e|ed|ing)|"
+    r"seduc\w*|intercourse|fetish\w*|orgasm\w*)\b"
+)
+
+
+class SmallGuard:
+    """A `GuardHead` as a guard.
+
+    Args:
+        policy: the lowest score that may count, and whether pictures are judged.
+        source: its name in verdicts.
+    """
+
+    sees = True
+
+    def __init__(self, head: GuardHead, policy: Policy | None = None, source: str = "small"):
+        self.head, self.policy, self.source = head.eval(), policy or Policy(), source
+        self._lock = threading.Lock()
+        self._offered: tuple[Engine, Chat | TemplateChat] | None = None
+        self._reader: Reader | None = None
+        self._version = -1  # of the engine that the reader shares; -1 for one of its own
+
+    @classmethod
+    def load(cls, folder: str | Path = SHIPPED, policy: Policy | None = None) -> "SmallGuard":
+        """The guard of a folder that `vlm guard train` wrote.
+
+        Raises:
+            ValueError: the folder holds none; see `GuardHead.load`.
+        """
+        name = "default" if Path(folder) == SHIPPED else Path(folder).name
+        return cls(GuardHead.load(folder), policy, f"small:{name}")
+
+    def share(self, engine: Engine, chat: Chat | TemplateChat) -> None:
+        """Read pictures with this engine wherever its model is the one that the head was trained with."""
+        with self._lock:
+            self._offered, self._reader = (engine, chat), None
+
+    @property
+    def reader(self) -> Reader:
+        """Reads and sees pictures, with the engine that was offered or with one of its own."""
+        with self._lock:
+            stale = self._offered is not None and self._version not in (-1, self._offered[0].version)
+            if self._reader is None or stale:
+                self._reader, self._version = self._open()
+            return self._reader
+
+    def check(self, messages: list[dict], response: str | None = None) -> Verdict:
+        """Judge the last message, or the response to all of them, and every picture of the conversation.
+
+        Raises:
+            ValueError: messages or pictures that cannot be read. RequestFailed: a picture cannot be read by the model.
+        """
+        texts, pictures = _words(messages)
+        if response is None:
+            stage = "response" if messages and messages[-1]["role"] == "assistant" else "prompt"
+            judged = [texts[-1], "\n".join(texts)] if len(texts) > 1 else texts
+        else:
+            stage, pictures = "response", [] if "prompt" in self.policy.stages else pictures
+            judged = [response, f"{texts[-1]}\n{response}"] if texts and response.strip() else [response]
+        pictures = pictures if self.policy.pictures else []
+        if not pictures and not any(text.strip() for text in judged):
+            return Verdict(True, stage=stage, source="empty")
+        seen = self.reader.look([open_image(picture) for picture in pictures]) if pictures else []
+        return replace(self.judge(judged, seen), stage=stage, source=self.source)
+
+    @torch.inference_mode()
+    def judge(self, texts: Sequence[str], seen: Sequence[Seen] = ()) -> Verdict:
+        """The worst verdict on any of these texts beside any of these pictures.
+
+        Raises:
+            ValueError: the head's numbers are not finite.
+        """
+        rows = [(ids, picture) for text in texts for picture in seen or (None,)
+                for ids in self.head.windows(text, picture.words if picture else "")]  # fmt: skip
+        verdicts = [_rule([*texts, *(picture.words for picture in seen)])]
+        for first in range(0, len(rows), ROWS):
+            some = rows[first : first + ROWS]
+            states = [picture.states if picture and self.head.config.picture_dim else None for _, picture in some]
+            logits, hazards = self.head(**collate([ids for ids, _ in some], states))
+            scores, hazards = self.head.probability(logits), hazards.float()
+            if not torch.isfinite(scores).all() or not torch.isfinite(hazards).all():
+                raise ValueError(f"{self.source}: the scores are not finite; get the guard again")
+            verdicts += [self._verdict(float(s), h) for s, h in zip(scores, hazards, strict=True)]
+        return worst(verdicts)
+
+    def _verdict(self, score: float, hazards: torch.Tensor) -> Verdict:
+        """One row's: its likeliest hazard, and others that are likely by themselves."""
+        if score < self.policy.lowest:
+            return Verdict(True, score=score)
+        likely = [h for h in HAZARDS if h != ALWAYS_REFUSED]
+        chances = {h: float(hazards[HAZARDS.index(h)].sigmoid()) for h in likely}
+        best = max(likely, key=chances.__getitem__)
+        return Verdict(False, tuple(h for h in likely if h == best or chances[h] > 0.5), score)
+
+    def _open(self) -> tuple[Reader, int]:
+        wanted, dim = self.head.config.model, self.head.config.picture_dim
+        if self._offered is not None:
+            engine, chat = self._offered
+            if states_dim(engine.model) == dim and wanted and fingerprint(engine.model) == wanted:
+                return Reader(engine, chat), engine.version
+        reader = _shipped_reader()
+        if dim and states_dim(reader.engine.model) != dim:
+            raise ValueError(
+                f"{self.source}: reads {dim} numbers of a picture, the shipped model gives "
+                f"{states_dim(reader.engine.model)}; train it again: vlm guard train"
+            )
+        if wanted and fingerprint(reader.engine.model) != wanted:
+            log.warning("%s was trained with other weights than the shipped ones: vlm guard train", self.source)
+        return reader, -1
+
+
+def _words(messages: list[dict]) -> tuple[list[str], list]:
+    """The words of each turn that has some, and all pictures. What the assistant is said to have said counts only at
+    the end, where somebody put it into its mouth."""
+    texts, pictures = [], []
+    for i, message in enumerate(messages):
+        parts = content_parts(message)
+        pictures += [part["image"] for part in parts if part["type"] == "image"]
+        text = "".join(part["text"] for part in parts if part["type"] == "text")
+        if message["role"] != "assistant" or i == len(messages) - 1:
+            texts.append(text)
+    return texts or [""], pictures
+
+
+def _rule(texts: Sequence[str]) -> Verdict:
+    """Unsafe for S4 where one text speaks of minors and of sex; nothing else, and without a score otherwise."""
+    for text in map(normalise, texts):
+        if MINORS.search(text) and SEXUAL.search(text):
+            return Verdict(False, (ALWAYS_REFUSED,), 1.0)
+    return Verdict(True)
+
+
+def _shipped_reader() -> Reader:
+    """The shipped model on the CPU, for the guard alone."""
+    from vlm.checkpoints import load_checkpoint
+    from vlm.loading import SHIPPED as MODEL
+
+    loaded = load_checkpoint(MODEL, device="cpu", dtype=torch.float32)
+    assert loaded.chat is not None, "the shipped model has a tokenizer"
+    engine = Engine(loaded.model, stop_ids=loaded.chat.stop_ids, tokenizer=loaded.chat.tokenizer)
+    return Reader(engine, loaded.chat)
