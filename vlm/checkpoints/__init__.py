@@ -14,9 +14,11 @@ from pathlib import Path
 
 import torch
 
+from vlm.calibration import Calibration
 from vlm.chat import Chat
 from vlm.chat_template import TemplateChat
 from vlm.checkpoints import hub, meta, native
+from vlm.checkpoints.calibration import fingerprint, load_calibration, save_calibration
 from vlm.checkpoints.download import find_folder
 from vlm.checkpoints.files import (
     PARTIAL,
@@ -58,6 +60,7 @@ class Checkpoint:
     chat: Chat | TemplateChat | None = None  # None where the folder has no tokenizer
     generation: dict = field(default_factory=dict)  # max_new_tokens, temperature, top_p, top_k ..., stop_ids
     source: str = ""
+    calibration: Calibration | None = None  # None where the folder has none
 
 
 def detect(folder: str | Path) -> str:
@@ -107,8 +110,12 @@ def load_checkpoint(
         dtype = DTYPES[dtype]
     source = open_checkpoint(find_folder(name_or_path, revision, token))
     chat, generation = surroundings(source)
+    calibration = load_calibration(source.folder, fingerprint(source.shapes, source.read))
     model = source.load(device, dtype, device_map)
-    return Checkpoint(config=model.config, model=model, chat=chat, generation=generation, source=str(name_or_path))
+    return Checkpoint(
+        config=model.config, model=model, chat=chat, generation=generation, source=str(name_or_path),
+        calibration=calibration,
+    )  # fmt: skip
 
 
 def open_checkpoint(folder: str | Path) -> Source:
@@ -159,6 +166,9 @@ def save_checkpoint(
         data, tensors = native.config_data(model), stored_tensors(model)
     with new_folder(Path(path), is_checkpoint) as folder:
         write_weights(folder, tensors, tensors.__getitem__, max_shard_bytes)
+        if checkpoint.calibration is not None:
+            ours = model.state_dict()
+            save_calibration(checkpoint.calibration, folder, fingerprint(ours, ours.__getitem__))
         write_surroundings(folder, layout, data, checkpoint.chat, checkpoint.generation, model.config)
     return Path(path)
 

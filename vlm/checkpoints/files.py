@@ -223,16 +223,22 @@ def write_weights(
         files = ["model.safetensors"]
     for file, names in zip(files, shards, strict=True):
         if not (folder / file).is_file():
-            scratch = folder / f"{file}{PARTIAL}0"
-            save_file({name: read(name).detach().cpu().contiguous() for name in names}, scratch, {"format": "pt"})
-            scratch.chmod(folder.stat().st_mode & 0o666)  # safetensors makes it the owner's alone
-            _sync(scratch)
-            scratch.rename(folder / file)
+            write_tensors(folder / file, {name: read(name) for name in names})
         written(sum(shapes[name].nbytes for name in names))
     if len(shards) > 1:
         where = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         total = sum(t.nbytes for t in shapes.values())
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file under another name, sync it, rename it."""
+    scratch = path.with_name(f"{path.name}{PARTIAL}0")
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, scratch, {"format": "pt", **(metadata or {})})
+    scratch.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it the owner's alone
+    _sync(scratch)
+    scratch.rename(path)
 
 
 def _sync(path: Path) -> None:
