@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from vlm.chat import IGNORE
 from vlm.config import PRESETS
+from vlm.data.sample import Sample, Thing
 from vlm.data.worlds import sample
 from vlm.image import preprocess
 from vlm.initialise import initialise
@@ -229,7 +231,8 @@ def test_wide_worlds_have_fewer_pictures_of_more_tiles(tmp_path, chat):
     stages = (Stage(until=2, mixture={"nlvr": 1.0}),)
     batch = batches_of(config_for(tmp_path, stages=stages, batch_pictures=8), chat)[0]
     assert batch.tiles.shape[:2] == (4, 1)
-    assert batch.dense["what"].shape == (4, batch.tiles.shape[2] * 16)
+    assert batch.dense["what"].shape == (4, batch.tiles.shape[2] * 16, 4)
+    assert batch.dense["color"].shape == (4, batch.tiles.shape[2] * 16)
 
 
 def test_a_share_of_the_batches_is_drawn_large(tmp_path, chat):
@@ -249,7 +252,7 @@ def test_dense_labels_are_laid_out_tile_by_tile():
     drawn = sample(0, seed=0, mixture={"nlvr": 1.0}, size=56, n_questions=0)
     config = dataclasses.replace(PRESETS["debug"].image, tile_size=56)
     _, grid = preprocess(drawn.image, config)
-    labels = dense_labels(drawn, grid, 4)
+    labels = dense_labels(drawn, grid, 4, 56)
     rows, cols = grid
     assert rows * cols > 1
     thing = max(drawn.things, key=lambda t: t.box[0] + t.box[1])
@@ -257,7 +260,7 @@ def test_dense_labels_are_laid_out_tile_by_tile():
     y = int((thing.box[1] + thing.box[3]) / 2 / height * rows * 4)
     x = int((thing.box[0] + thing.box[2]) / 2 / width * cols * 4)
     place = ((y // 4) * cols + x // 4) * 16 + (y % 4) * 4 + x % 4
-    assert labels["what"][place] > 0 and labels["center"][place] >= 1
+    assert labels["what"][place].any() and labels["center"][place] >= 1
     assert int(labels["center"].sum()) <= len(drawn.things)
 
 
@@ -265,6 +268,16 @@ def test_dense_labels_are_laid_out_tile_by_tile():
 
 
 @torch.no_grad()
+def test_dense_labels_lie_where_the_picture_does():
+    """A picture of one and a half tiles is not drawn out over its canvas of two."""
+    thing = Thing(box=(72, 0, 84, 12), what="circle", color="red", size="small")
+    drawn = Sample(image=Image.new("RGB", (84, 84)), world="scenes", captions=[], questions=[], things=[thing])
+    labels = dense_labels(drawn, (2, 2), 4, 56)  # patches of 14 px: the sixth of eight columns, first row
+    row = labels["what"].reshape(2, 2, 4, 4, 4)[0, 1, 0]
+    assert row[1].any() and not row[0].any() and not row[2:].any()
+    assert labels["color"].reshape(2, 2, 4, 4)[0, 1, 0, 1] > 0
+
+
 def test_the_loss_counts_answers_only(tmp_path, chat):
     config = config_for(tmp_path)
     trainee = Trainee(new_model(config)).eval()

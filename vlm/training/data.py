@@ -5,6 +5,7 @@ Notable here:
   what an undisturbed one would have seen.
 - Pictures of a batch have equally many tiles; each is encoded once and all its questions share that encode and one
   packed row of text.
+- Questions about several pictures make batches of their own: every row of a batch has equally many pictures.
 """
 
 import random
@@ -22,22 +23,24 @@ from vlm.chat_template import TemplateChat
 from vlm.config import ModelConfig
 from vlm.data.sample import Sample
 from vlm.data.worlds import COLORS, SIZES, WHAT, sample
-from vlm.image import collate_images, preprocess
+from vlm.image import Grid, collate_images, fit_size, preprocess
 from vlm.training.config import Stage, TrainConfig
 from vlm.training.packing import Rows, pack
 
 CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
+PAIR_REQUESTS = ("Describe the pictures.", "What is in the pictures?", "Write a caption for both pictures.")
+PICTURES = {"pairs": 2}  # worlds that ask about several pictures at once, and how many
 WIDE = frozenset({"nlvr"})  # worlds whose pictures take four tiles at any size
 LARGE = (1.5, 2.0, 2.0, 2.0)  # sides of other pictures of four tiles, in tiles
 
 
 @dataclass
 class Batch:
-    tiles: Tensor  # (B, 1, L, 3, H, W)
-    grid: Tensor  # (B, 1, 2)
+    tiles: Tensor  # (B, I, L, 3, H, W)
+    grid: Tensor  # (B, I, 2)
     text: Rows | None
     n_questions: int
-    dense: dict[str, Tensor]  # label per patch: what, color, size, center, each (B, L * patches)
+    dense: dict[str, Tensor]  # labels of each patch: color, size, center (B, I * L * patches), what (.., cells)
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -49,27 +52,43 @@ class Batch:
         )
 
 
-def dense_labels(drawn: Sample, grid: tuple[int, int], patches: int) -> dict[str, np.ndarray]:
-    """What stands in each patch: the thing that covers the patch's centre, and where the centres of things are."""
-    rows, cols = grid[0] * patches, grid[1] * patches
-    width, height = drawn.image.size
-    maps = {name: np.zeros((rows, cols), dtype=np.int64) for name in ("what", "color", "size", "center")}
-    for thing in sorted(drawn.things, key=lambda t: -(t.box[2] - t.box[0]) * (t.box[3] - t.box[1])):
-        x0, y0, x1, y1 = (
-            v * n / side for v, n, side in zip(thing.box, (cols, rows) * 2, (width, height) * 2, strict=True)
-        )
-        row, col = min(int((y0 + y1) / 2), rows - 1), min(int((x0 + x1) / 2), cols - 1)
-        span = slice(round(y0), max(round(y1), round(y0) + 1)), slice(round(x0), max(round(x1), round(x0) + 1))
-        for name, label, names in (
-            ("what", thing.what, _WHAT), ("color", thing.color, _COLORS), ("size", thing.size, _SIZES)
+def dense_labels(
+    drawn: Sample, grid: Grid, patches: int, tile_size: int, picture: int = 0
+) -> dict[str, np.ndarray]:
+    """What stands in each cell of each patch: the thing that covers it, and where the centres of things are.
+
+    Letters are narrower than a patch, so "what" has FINE x FINE cells to a patch, side by side in the last place.
+    """
+    maps = {n: np.zeros((grid[0] * patches * f, grid[1] * patches * f), dtype=np.int64) for n, f in CELLS.items()}
+    width, height = drawn.pictures[picture].size
+    high, wide = fit_size(height, width, grid, tile_size)
+    width, height = grid[1] * tile_size * width / wide, grid[0] * tile_size * height / high  # as wide as the canvas is
+    things = [t for t in drawn.things if t.picture == picture]
+    for thing in sorted(things, key=lambda t: -(t.box[2] - t.box[0]) * (t.box[3] - t.box[1])):
+        for name, label in (
+            ("what", _WHAT[thing.what]), ("color", _COLORS[thing.color]), ("size", _SIZES[thing.size]), ("center", 0)
         ):  # fmt: skip
-            maps[name][span] = maps[name][row, col] = names[label]
-        maps["center"][row, col] = min(maps["center"][row, col] + 1, 3)
-    tiles = {n: m.reshape(grid[0], patches, grid[1], patches).swapaxes(1, 2).reshape(-1) for n, m in maps.items()}
-    return tiles
+            rows, cols = maps[name].shape
+            x0, y0, x1, y1 = (
+                v * n / side for v, n, side in zip(thing.box, (cols, rows) * 2, (width, height) * 2, strict=True)
+            )
+            row, col = min(int((y0 + y1) / 2), rows - 1), min(int((x0 + x1) / 2), cols - 1)
+            if name == "center":
+                maps[name][row, col] = min(maps[name][row, col] + 1, 3)
+                continue
+            span = slice(round(y0), max(round(y1), round(y0) + 1)), slice(round(x0), max(round(x1), round(x0) + 1))
+            maps[name][span] = maps[name][row, col] = label
+    labels = {}
+    for name, of_cells in maps.items():
+        f = CELLS[name]
+        parts = of_cells.reshape(grid[0], patches, f, grid[1], patches, f).transpose(0, 3, 1, 4, 2, 5)
+        labels[name] = parts.reshape(-1, f * f).squeeze(1) if f == 1 else parts.reshape(-1, f * f)
+    return labels
 
 
 _WHAT, _COLORS, _SIZES = ({name: i for i, name in enumerate(names)} for names in (WHAT, COLORS, SIZES))
+FINE = 2
+CELLS = {"what": FINE, "color": 1, "size": 1, "center": 1}  # along the side of a patch
 DENSE_CLASSES = {"what": len(WHAT), "color": len(COLORS), "size": len(SIZES), "center": 4}
 
 
@@ -94,7 +113,9 @@ class WorldBatches(Dataset):
         large = {w: 1.0 if w in WIDE else stage.large.get(w, 0.0) for w in stage.mixture}
         four = rng.random() < sum(s * large[w] for w, s in stage.mixture.items()) / sum(stage.mixture.values())
         shares = {w: s * (large[w] if four else 1 - large[w]) for w, s in sorted(stage.mixture.items())}
-        n = max(1, config.batch_pictures // 2) if four else config.batch_pictures
+        several = rng.choices([PICTURES.get(w, 1) for w in shares], list(shares.values()))[0]
+        shares = {w: s for w, s in shares.items() if PICTURES.get(w, 1) == several}
+        n = max(1, config.batch_pictures // several // (2 if four else 1))
         worlds = rng.choices(list(shares), list(shares.values()), k=n)
         samples = []
         for i, world in enumerate(worlds):
@@ -115,18 +136,23 @@ class WorldBatches(Dataset):
 
     def collate(self, samples: list[Sample], rng: random.Random, stage: Stage) -> Batch:
         """Samples -> tensors; a picture with too few questions repeats some of them."""
-        pictures = [preprocess(s.image, self.model.image) for s in samples]
-        tiles, grid = collate_images([[p] for p in pictures])
-        dense = [dense_labels(s, p[1], self.patches) for s, p in zip(samples, pictures, strict=True)]
+        pictures = [[preprocess(image, self.model.image) for image in s.pictures] for s in samples]
+        tiles, grid = collate_images(pictures)
+        dense = [
+            [dense_labels(s, p[1], self.patches, self.model.image.tile_size, k) for k, p in enumerate(row)]
+            for s, row in zip(samples, pictures, strict=True)
+        ]
         conversations, captions = [], []
         with_captions = rng.random() < stage.caption_share
         for s in samples if stage.text else ():
             asked = list(s.questions)
             while len(asked) < self.config.questions:
                 asked.append(rng.choice(s.questions))
-            prompts = [self._prompt(q.text, q.answer) for q in asked]
+            n = len(s.pictures)
+            prompts = [self._prompt(n, q.text, q.answer) for q in asked]
             if with_captions:
-                prompts.append(self._prompt(rng.choice(CAPTION_REQUESTS), rng.choice(s.captions)))
+                requests = CAPTION_REQUESTS if n == 1 else PAIR_REQUESTS
+                prompts.append(self._prompt(n, rng.choice(requests), rng.choice(s.captions)))
             conversations.append(prompts)
             captions.append({len(asked)} if with_captions else set())
         return Batch(
@@ -134,11 +160,14 @@ class WorldBatches(Dataset):
             grid=grid,
             text=pack(conversations, self.chat.pad_id, captions) if stage.text else None,
             n_questions=len(samples) * self.config.questions if stage.text else 0,
-            dense={n: torch.from_numpy(np.stack([d[n] for d in dense])) for n in DENSE_CLASSES},
+            dense={
+                name: torch.from_numpy(np.stack([np.concatenate([d[name] for d in row]) for row in dense]))
+                for name in DENSE_CLASSES
+            },
         )
 
-    def _prompt(self, question: str, answer: str) -> Prompt:
-        content = [{"type": "image", "image": None}, {"type": "text", "text": question}]
+    def _prompt(self, n_pictures: int, question: str, answer: str) -> Prompt:
+        content = [*[{"type": "image", "image": None}] * n_pictures, {"type": "text", "text": question}]
         messages: list[dict] = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
         return self.chat.encode(messages, generate=False)
 
