@@ -207,7 +207,7 @@ def test_rows_belong_to_pictures_in_order(tmp_path, chat):
     assert all(row.max() == 5 for row in batch.text.segments)  # four questions and a caption
     assert set(batch.text.segments[batch.text.captions].tolist()) == {5}
     patches = (56 // 14) ** 2
-    assert all(v.shape == (3, patches) for v in batch.dense.values())
+    assert all(v.shape[:2] == (3, patches) for v in batch.dense.values())
     assert (batch.dense["what"] > 0).any()
 
 
@@ -246,6 +246,18 @@ def test_a_share_of_the_batches_is_drawn_large(tmp_path, chat):
 def test_what_is_large_is_a_share_of_a_world_of_the_mixture(tmp_path, large):
     with pytest.raises(ValueError, match="stages: found large"):
         config_for(tmp_path, stages=(Stage(until=2, mixture={"shapes": 1.0}, large=large),))
+
+
+def test_what_is_printed_is_learnt_letter_by_letter(tmp_path, chat):
+    assert chat.tokenizer.decode(chat.tokenizer.spell("Hi there, 12 of\nus")) == "Hi there, 12 of\nus"
+    stages = (
+        Stage(until=2, mixture={"text": 1.0}, families=("read",), questions=1, batch_pictures=4, caption_share=0),
+    )
+    batch = batches_of(config_for(tmp_path, stages=stages, batch_pictures=8, questions=4), chat)[0]
+    assert batch.tiles.shape[0] == batch.n_questions == 4
+    for labels in batch.text.labels:
+        answer = [t for t in labels.tolist() if t not in (IGNORE, *chat.stop_ids)]
+        assert answer == chat.tokenizer.spell(chat.tokenizer.decode(answer))
 
 
 def test_dense_labels_are_laid_out_tile_by_tile():

@@ -10,6 +10,7 @@ Notable here:
 - Labels cover the assistant's words and their end-of-turn, nothing else.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,14 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Typed text -> ids; control tokens inside stay text."""
         return self._text.encode(text, add_special_tokens=False).ids
+
+    def spell(self, text: str) -> list[int]:
+        """As `encode`, but a word that is not one token goes letter by letter: so are words learnt that are printed."""
+        ids: list[int] = []
+        for word in re.findall(r"\s?\S+|\s", text):
+            whole = self.encode(word)
+            ids += whole if len(whole) == 1 else [i for letter in word for i in self.encode(letter)]
+        return ids
 
     def ends(self, text: str) -> list[int]:
         """Where in typed text each token ends, in characters; tokens inside one character end with it."""
@@ -145,8 +154,12 @@ class Chat:
             role: [ids[START_HEADER], *tokenizer.encode(role), ids[END_HEADER], *newlines] for role in ROLES
         }
 
-    def encode(self, messages: list[dict], *, generate: bool = True) -> Prompt:
-        """Lay messages out as one row; with `generate` the assistant's header stands open at the end."""
+    def encode(self, messages: list[dict], *, generate: bool = True, spell: bool = False) -> Prompt:
+        """Lay messages out as one row; with `generate` the assistant's header stands open at the end.
+
+        Args:
+            spell: the assistant's words letter by letter, as in `Tokenizer.spell`.
+        """
         if not messages:
             raise ChatError("no messages; give at least one {'role': 'user', 'content': ...}")
         tokens, labels, images = [self._begin], [IGNORE], []
@@ -161,7 +174,8 @@ class Chat:
             add(self._headers[message["role"]])
             for part in parts:
                 if part["type"] == "text":
-                    add(self.tokenizer.encode(part["text"]), learn)
+                    encode = self.tokenizer.spell if spell and learn else self.tokenizer.encode
+                    add(encode(part["text"]), learn)
                 else:
                     if self.image_id is None:
                         raise ChatError("this model reads text only; leave the pictures out or load a vision model")

@@ -21,6 +21,8 @@ class Stage:
     text: bool = True  # False trains the encoder on dense labels alone
     max_objects: int = 8  # in a scene: few first, so that words are learnt before the search among many
     caption_share: float = 0.25  # of the batches also learn captions, which are long
+    batch_pictures: int = 0  # 0 takes the run's
+    questions: int = 0  # 0 takes the run's: fewer questions about more pictures teach to read sooner
     large: dict = field(default_factory=dict)  # world -> share of its batches drawn at twice the side: four tiles
 
 

@@ -31,6 +31,7 @@ CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a
 PAIR_REQUESTS = ("Describe the pictures.", "What is in the pictures?", "Write a caption for both pictures.")
 PICTURES = {"pairs": 2}  # worlds that ask about several pictures at once, and how many
 WIDE = frozenset({"nlvr"})  # worlds whose pictures take four tiles at any size
+SPELLED = frozenset({"text", "documents", "charts"})  # worlds whose answers are printed in the picture
 LARGE = (1.5, 2.0, 2.0, 2.0)  # sides of other pictures of four tiles, in tiles
 
 
@@ -52,9 +53,7 @@ class Batch:
         )
 
 
-def dense_labels(
-    drawn: Sample, grid: Grid, patches: int, tile_size: int, picture: int = 0
-) -> dict[str, np.ndarray]:
+def dense_labels(drawn: Sample, grid: Grid, patches: int, tile_size: int, picture: int = 0) -> dict[str, np.ndarray]:
     """What stands in each cell of each patch: the thing that covers it, and where the centres of things are.
 
     Letters are narrower than a patch, so "what" has FINE x FINE cells to a patch, side by side in the last place.
@@ -115,12 +114,12 @@ class WorldBatches(Dataset):
         shares = {w: s * (large[w] if four else 1 - large[w]) for w, s in sorted(stage.mixture.items())}
         several = rng.choices([PICTURES.get(w, 1) for w in shares], list(shares.values()))[0]
         shares = {w: s for w, s in shares.items() if PICTURES.get(w, 1) == several}
-        n = max(1, config.batch_pictures // several // (2 if four else 1))
+        n = max(1, (stage.batch_pictures or config.batch_pictures) // several // (2 if four else 1))
         worlds = rng.choices(list(shares), list(shares.values()), k=n)
         samples = []
         for i, world in enumerate(worlds):
             scale = rng.choice(LARGE) if four and world not in WIDE else 1.0
-            samples.append(self._draw(k * config.batch_pictures + i, world, scale, stage))
+            samples.append(self._draw((k << 12) + i, world, scale, stage))
         return self.collate(samples, rng, stage)
 
     def _draw(self, index: int, world: str, scale: float, stage: Stage) -> Sample:
@@ -128,8 +127,8 @@ class WorldBatches(Dataset):
         config = self.config
         draw = partial(
             sample, index, seed=config.seed, mixture={world: 1.0}, size=round(self.model.image.tile_size * scale),
-            split=self.split, n_questions=config.questions if stage.text else 0, emoji_path=config.emoji or None,
-            max_objects=stage.max_objects,
+            split=self.split, n_questions=(stage.questions or config.questions) if stage.text else 0,
+            emoji_path=config.emoji or None, max_objects=stage.max_objects,
         )  # fmt: skip
         drawn = draw(families=stage.families or None)
         return drawn if drawn.questions or not stage.text else draw(families=None)
@@ -143,32 +142,35 @@ class WorldBatches(Dataset):
             for s, row in zip(samples, pictures, strict=True)
         ]
         conversations, captions = [], []
+        questions = stage.questions or self.config.questions
         with_captions = rng.random() < stage.caption_share
         for s in samples if stage.text else ():
             asked = list(s.questions)
-            while len(asked) < self.config.questions:
+            while len(asked) < questions:
                 asked.append(rng.choice(s.questions))
-            n = len(s.pictures)
-            prompts = [self._prompt(n, q.text, q.answer) for q in asked]
+            pairs = [(q.text, q.answer) for q in asked]
             if with_captions:
-                requests = CAPTION_REQUESTS if n == 1 else PAIR_REQUESTS
-                prompts.append(self._prompt(n, rng.choice(requests), rng.choice(s.captions)))
+                requests = CAPTION_REQUESTS if len(s.pictures) == 1 else PAIR_REQUESTS
+                pairs.append((rng.choice(requests), rng.choice(s.captions)))
+            prompts = [self._prompt(s, *pair) for pair in pairs]
             conversations.append(prompts)
             captions.append({len(asked)} if with_captions else set())
         return Batch(
             tiles=tiles,
             grid=grid,
             text=pack(conversations, self.chat.pad_id, captions) if stage.text else None,
-            n_questions=len(samples) * self.config.questions if stage.text else 0,
+            n_questions=len(samples) * questions if stage.text else 0,
             dense={
                 name: torch.from_numpy(np.stack([np.concatenate([d[name] for d in row]) for row in dense]))
                 for name in DENSE_CLASSES
             },
         )
 
-    def _prompt(self, n_pictures: int, question: str, answer: str) -> Prompt:
-        content = [*[{"type": "image", "image": None}] * n_pictures, {"type": "text", "text": question}]
+    def _prompt(self, drawn: Sample, question: str, answer: str) -> Prompt:
+        content = [*[{"type": "image", "image": None}] * len(drawn.pictures), {"type": "text", "text": question}]
         messages: list[dict] = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+        if drawn.world in SPELLED and isinstance(self.chat, Chat):
+            return self.chat.encode(messages, generate=False, spell=True)
         return self.chat.encode(messages, generate=False)
 
 
