@@ -36,6 +36,7 @@ class HeadConfig:
         dim, n_layers, n_heads, hidden_dim: of the transformer.
         picture_dim: C, what the frozen encoder gives; 0 for a head that reads text alone.
         n_buckets: rows for hashed parts of words.
+        meaning_dim: of the lexicon's vectors, which are not trained; 0 for a head without a lexicon.
         window, overlap: words of typed or read text that are judged together, and that two windows share.
         dropout: while training.
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
@@ -48,6 +49,7 @@ class HeadConfig:
     hidden_dim: int = 256
     picture_dim: int = 0
     n_buckets: int = 4096
+    meaning_dim: int = 0
     window: int = 128
     overlap: int = 32
     dropout: float = 0.1
@@ -67,13 +69,19 @@ class HeadConfig:
 class GuardHead(nn.Module):
     """P(unsafe) and the hazards of a request, from its words and its picture's features."""
 
-    def __init__(self, config: HeadConfig, vocabulary: list[str]):
+    meanings: Tensor
+
+    def __init__(self, config: HeadConfig, vocabulary: list[str], lexicon: list[str] | None = None):
+        """Random weights for these words; the lexicon's vectors are `meanings`, to be filled from row 1 on."""
         super().__init__()
-        self.config, self.words = config, Words(vocabulary, config.n_buckets)
+        self.config, self.words = config, Words(vocabulary, config.n_buckets, lexicon or [])
         d = config.dim
         self.embed = nn.Embedding(self.words.n_rows, d, padding_idx=PAD)
         self.positions = nn.Embedding(2 * config.window, d)  # of typed and of read words
         self.word_norm = nn.LayerNorm(d)
+        if config.meaning_dim:
+            self.register_buffer("meanings", torch.zeros(len(self.words.lexicon) + 1, config.meaning_dim))
+            self.meaning_proj = nn.Linear(config.meaning_dim, d, bias=False)
         if config.picture_dim:
             self.picture_proj = nn.Sequential(nn.LayerNorm(config.picture_dim), nn.Linear(config.picture_dim, d))
         layer = nn.TransformerEncoderLayer(
@@ -82,8 +90,8 @@ class GuardHead(nn.Module):
         self.layers = nn.TransformerEncoder(layer, config.n_layers, nn.LayerNorm(d), enable_nested_tensor=False)
         self.pool = nn.Linear(d, 1)
         self.out = nn.Linear(2 * d, 1 + len(HAZARDS))
-        nn.init.normal_(self.embed.weight, std=0.5)
-        nn.init.normal_(self.positions.weight, std=0.1)
+        nn.init.normal_(self.embed.weight, std=0.05)
+        nn.init.normal_(self.positions.weight, std=0.05)
 
     def encode_text(self, text: str, read: str = "") -> Tensor:
         """Ids (T, K) of the first window of the typed words and of those read; see `windows` for all of them."""
@@ -113,9 +121,11 @@ class GuardHead(nn.Module):
             picture_features: (B, S, C) of the frozen encoder, tiles flattened; None for no picture.
             picture_mask: (B, S), True for a token of a picture; a row may have none.
         """
-        parts = self.embed(text_ids)  # (B, T, K, D)
-        count = (text_ids[..., 2:] != PAD).sum(-1, keepdim=True).clamp(min=1)
-        x = parts[..., :2, :].sum(-2) + parts[..., 2:, :].sum(-2) / count.sqrt()
+        parts = text_ids[..., 3:]
+        count = (parts != PAD).sum(-1, keepdim=True).clamp(min=1)
+        x = self.embed(text_ids[..., :2]).sum(-2) + self.embed(parts).sum(-2) / count.sqrt()  # (B, T, D)
+        if self.config.meaning_dim:
+            x = x + self.meaning_proj(self.meanings[text_ids[..., 2]])
         x = self.word_norm(x) + self.positions(self._places(text_ids))
         mask = text_mask
         if picture_features is not None:
@@ -143,11 +153,12 @@ class GuardHead(nn.Module):
         return torch.sigmoid((logits.float() - self.config.threshold) / self.config.temperature)
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write `config.json`, `words.txt` and `model.safetensors` (bf16) into a folder, whole or not at all."""
+        """Write `config.json`, two lists of words and `model.safetensors` (bf16) into a folder, whole or not at all."""
         tensors = {name: t.detach().to(torch.bfloat16) for name, t in self.state_dict().items()}
         with new_folder(Path(folder), is_guard) as scratch:
             write_json(scratch / "config.json", {"format": FORMAT, "version": VERSION, "head": asdict(self.config)})
             write_text(scratch / "words.txt", "\n".join(self.words.vocabulary) + "\n")
+            write_text(scratch / "lexicon.txt", "\n".join(self.words.lexicon) + "\n")
             write_weights(scratch, tensors, tensors.__getitem__, max_shard_bytes=2**40)
 
     @classmethod
@@ -166,8 +177,7 @@ class GuardHead(nn.Module):
                 f"{path}: a guard of version {data.get('version')!r}; expected {VERSION}, update the package"
             )
         config = from_dict(HeadConfig, data.get("head", {}), f"{path}: head")
-        vocabulary = _read_words(path / "words.txt")
-        head = cls(config, vocabulary)
+        head = cls(config, *(_read_words(path / name) for name in ("words.txt", "lexicon.txt")))
         weights = Weights().add_safetensors(path / "model.safetensors")
         expected = head.state_dict()
         for name, tensor in expected.items():

@@ -1,24 +1,28 @@
 """Text as the shipped guard's head reads it: disguises taken off, words, and the numbers of each word's parts.
 
 Notable here:
-- A word is the sum of what is known of it whole, if it stood in the training data, and of its hashed prefixes,
-  suffixes and trigrams: a word that was misread or never seen still resembles its relatives.
+- A word is the sum of what is known of it whole, if it stood in the training data, of what a lexicon says that it or
+  its base form means, and of its hashed prefixes, suffixes and trigrams: a word that was misread or never seen still
+  resembles its relatives.
 - No word is too long and no text: `windows` cuts long text into pieces that overlap and leaves nothing out.
 """
 
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 PAD, TYPED, READ, UNKNOWN = range(4)  # rows of the embedding table before the words
-N_PARTS = 18  # ids of a word: segment, whole, and up to 16 hashed parts
+N_PARTS = 19  # ids of a word: segment, whole, its row in the lexicon (0 for none), and up to 16 hashed parts
 WORD = re.compile(r"\w+(?:'\w+)*")
 SPACED = re.compile(r"(?<![\w'])(?:\w([ .*_|/\\-]{1,3})(?:\w\1){2,}\w)(?!\w)")  # k.i.l.l, k i l l
 LEET = str.maketrans("0134578@$!|€", "oieastbasiie")
 DISGUISED = re.compile(r"[^\W\d_]*[0134578@$!|€]+[^\W\d_][^\W_]*")  # a digit or sign before a letter of the same word
 TWINS = str.maketrans("абвгеіјкмнорстухѕԁɡһ" + "αβεικνορτυχ", "abbreijkmhopctyxsdgh" + "abeiknoptux")  # look-alikes
+
+ENDINGS = (("ies", "y"), ("ied", "y"), ("ing", ""), ("ing", "e"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"),
+           ("'s", ""), ("er", ""), ("er", "e"), ("ers", ""), ("ers", "e"), ("ly", ""))  # fmt: skip
 
 
 def normalise(text: str) -> str:
@@ -44,17 +48,30 @@ def parts(word: str) -> list[str]:
     return [*prefixes, *suffixes, *trigrams] or [f"<{word}>"]
 
 
+def base_forms(word: str) -> Iterator[str]:
+    """A word and what it may be an inflection of, nearest first."""
+    yield word
+    for ending, instead in ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) > 1:
+            base = word[: -len(ending)] + instead
+            yield base
+            if not instead and len(base) > 3 and base[-1] == base[-2]:  # stabbing: stabb, stab
+                yield base[:-1]
+
+
 class Words:
-    """The numbers of words: a vocabulary of whole words and `n_buckets` for hashed parts.
+    """The numbers of words: a vocabulary of whole words, a lexicon, and `n_buckets` for hashed parts.
 
     Args:
         vocabulary: the words that are known whole, in the order of their rows.
         n_buckets: rows that parts are hashed to.
+        lexicon: the words whose meaning is known, in the order of their rows from 1 on.
     """
 
-    def __init__(self, vocabulary: Sequence[str], n_buckets: int):
-        self.vocabulary, self.n_buckets = list(vocabulary), n_buckets
+    def __init__(self, vocabulary: Sequence[str], n_buckets: int, lexicon: Sequence[str] = ()):
+        self.vocabulary, self.n_buckets, self.lexicon = list(vocabulary), n_buckets, list(lexicon)
         self.rows = {word: UNKNOWN + 1 + i for i, word in enumerate(self.vocabulary)}
+        self.meanings = {word: 1 + i for i, word in enumerate(self.lexicon)}
         self.ids = lru_cache(100_000)(self._ids)
 
     @property
@@ -64,7 +81,8 @@ class Words:
     def _ids(self, word: str) -> tuple[int, ...]:
         first = self.n_rows - self.n_buckets
         hashed = (first + zlib.crc32(p.encode()) % self.n_buckets for p in parts(word[:64]))
-        found = (self.rows.get(word, UNKNOWN), *dict.fromkeys(hashed))[: N_PARTS - 1]
+        meaning = next((self.meanings[w] for w in base_forms(word) if w in self.meanings), 0)
+        found = (self.rows.get(word, UNKNOWN), meaning, *dict.fromkeys(hashed))[: N_PARTS - 1]
         return found + (PAD,) * (N_PARTS - 1 - len(found))
 
     def encode(self, words: Sequence[str], segment: int) -> list[tuple[int, ...]]:

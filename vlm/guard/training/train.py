@@ -1,0 +1,170 @@
+"""Train the shipped guard's head from scratch: drawn prompts and pictures, minutes on a CPU core, the same by seed.
+
+Notable here:
+- The threshold is the score that 5 % of the harmless validation requests exceed; no test set has any part in it.
+- Words are dropped while training, and whole words made unknown, so that the head does not lean on a single one.
+"""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlm.guard.head import HAZARDS, GuardHead, HeadConfig, collate
+from vlm.guard.training import lexicon
+from vlm.guard.training.example import Example
+from vlm.guard.words import PAD, UNKNOWN, split_words
+
+FALSE_POSITIVES = 0.05  # of harmless validation requests, where the threshold is put
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a head is trained.
+
+    Args:
+        epochs, batch_size, lr, weight_decay, warmup: of AdamW; the rate falls along a cosine.
+        embed_lr: of the words' rows, most of which are met in few batches.
+        hazard_weight: of the loss that names the hazard.
+        unknown, dropped: shares of words whose whole-word row, or that altogether, are left out.
+        max_words: of the vocabulary, the most frequent.
+        min_count: how often a word must occur to be known whole.
+    """
+
+    epochs: int = 6
+    batch_size: int = 64
+    lr: float = 1.5e-3
+    embed_lr: float = 5e-3
+    weight_decay: float = 0.02
+    warmup: int = 100
+    hazard_weight: float = 0.3
+    unknown: float = 0.15
+    dropped: float = 0.05
+    smoothing: float = 0.02
+    max_words: int = 5000
+    min_count: int = 3
+
+
+def vocabulary(examples: Sequence[Example], config: TrainConfig) -> list[str]:
+    """The words that a head shall know whole, most frequent first."""
+    counts = Counter(word for e in examples for word in set(split_words(f"{e.text} {e.read}")))
+    known = [(word, n) for word, n in counts.items() if n >= config.min_count]
+    return [word for word, _ in sorted(known, key=lambda pair: (-pair[1], pair[0]))][: config.max_words]
+
+
+def train_head(
+    examples: Sequence[Example], head_config: HeadConfig, config: TrainConfig, seed: int = 0,
+    features: Sequence[Tensor | None] | None = None, weights: Sequence[float] | None = None,
+    progress: Callable[[str], object] = lambda line: None,
+) -> GuardHead:  # fmt: skip
+    """A head trained on examples; see `TrainConfig`.
+
+    Args:
+        features: (S, C) of the frozen encoder for each example, None where it has no picture.
+        weights: how much each example counts, 1 where absent.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    head = new_head(head_config, vocabulary(examples, config))
+    ids = [head.encode_text(e.text, e.read).to(torch.int32) for e in examples]
+    unsafe = torch.tensor([float(e.unsafe) for e in examples])
+    hazard = torch.tensor([HAZARDS.index(e.category) if e.category else -100 for e in examples])
+    weight = torch.ones(len(examples)) if weights is None else torch.tensor(weights)
+    others = [p for name, p in head.named_parameters() if not name.startswith("embed.")]
+    optimizer = torch.optim.AdamW(
+        [{"params": head.embed.parameters(), "lr": config.embed_lr}, {"params": others}],
+        lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay,
+    )  # fmt: skip
+    steps = config.epochs * math.ceil(len(examples) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _rate(i, steps, config.warmup))
+    step, total = 0, 0.0
+    head.train()
+    for epoch in range(config.epochs):
+        for rows in batches(ids, features, config.batch_size, rng):
+            batch = collate([_noisy(ids[i], config) for i in rows], features and [features[i] for i in rows])
+            logit, hazards = head(**batch)
+            target = unsafe[rows] * (1 - 2 * config.smoothing) + config.smoothing
+            loss = (F.binary_cross_entropy_with_logits(logit, target, reduction="none") * weight[rows]).mean()
+            if (hazard[rows] >= 0).any():
+                loss = loss + config.hazard_weight * F.cross_entropy(hazards, hazard[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step, total = step + 1, total + loss.item()
+        progress(
+            f"epoch {epoch + 1} of {config.epochs}: loss {total / math.ceil(len(examples) / config.batch_size):.4f}"
+        )
+        total = 0.0
+    return head.eval()
+
+
+def new_head(config: HeadConfig, known: list[str]) -> GuardHead:
+    """A head with random weights, and what the lexicon knows where the config wants it."""
+    if not config.meaning_dim:
+        return GuardHead(config, known)
+    words, vectors = lexicon.read()
+    head = GuardHead(replace(config, meaning_dim=vectors.shape[1]), known, words)
+    head.meanings[1:] = vectors * vectors.shape[1] ** 0.5
+    torch.nn.init.normal_(head.meaning_proj.weight, std=1 / vectors.shape[1] ** 0.5)
+    return head
+
+
+def batches(
+    ids: Sequence[Tensor], features: Sequence[Tensor | None] | None, size: int, rng: random.Random
+) -> list[list[int]]:
+    """Indices of all examples in random batches of similar lengths, with pictures and without apart."""
+    order = list(range(len(ids)))
+    rng.shuffle(order)
+    order.sort(key=lambda i: (features is not None and features[i] is not None, (len(ids[i]) + rng.randrange(6)) // 6))
+    found = [order[i : i + size] for i in range(0, len(order), size)]
+    rng.shuffle(found)
+    return found
+
+
+def _rate(step: int, steps: int, warmup: int) -> float:
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+
+def _noisy(ids: Tensor, config: TrainConfig) -> Tensor:
+    """Some words unknown, some gone."""
+    ids = ids[torch.rand(len(ids)) >= config.dropped].long() if len(ids) > 3 else ids.long()
+    hidden = torch.rand(len(ids)) < config.unknown
+    ids[:, 1] = torch.where(hidden, UNKNOWN, ids[:, 1])
+    return ids
+
+
+@torch.no_grad()
+def logits(
+    head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256
+) -> np.ndarray:
+    """The unsafe logit (n,) of each example: of its windows the highest."""
+    rows = [(i, window) for i, e in enumerate(examples) for window in head.windows(e.text, e.read)]
+    rows.sort(key=lambda row: len(row[1]))
+    found = np.full(len(examples), -np.inf)
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        batch = collate([window for _, window in part], features and [features[i] for i, _ in part])
+        for (i, _), value in zip(part, head(**batch)[0].tolist(), strict=True):
+            found[i] = max(found[i], value)
+    return found
+
+
+def calibrate(head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, fpr: float = FALSE_POSITIVES) -> GuardHead:
+    """Put P(unsafe) = 0.5 where a share `fpr` of the harmless validation requests is exceeded, and fit its slope."""
+    threshold = float(np.quantile(scores[~unsafe], 1 - fpr, method="higher")) + 1e-4
+    x, y = torch.tensor(scores - threshold), torch.tensor(unsafe, dtype=torch.double)
+    grid = [0.25 * 1.25**k for k in range(20)]
+    temperature = min(grid, key=lambda t: F.binary_cross_entropy_with_logits(x / t, y).item())
+    head.config = replace(head.config, threshold=threshold, temperature=temperature)
+    return head
+
+
+assert PAD == 0  # `collate` pads with it and the embedding keeps it at zero
