@@ -18,6 +18,7 @@ from vlm.data.worlds.charts_spec import HELD_OUT, KINDS
 from vlm.data.worlds.charts_text import stamp
 from vlm.data.worlds.charts_topics import MEASURES, PALETTES, POOLS
 from vlm.data.worlds.language import ask, plural
+from vlm.data.worlds.text_page import LETTERS
 from vlm.data.worlds.wording_charts import CHARTS
 
 SEED = 7
@@ -106,6 +107,20 @@ def test_what_is_told_is_written(drawn):
             assert all(sum(t == v or t.endswith(" " + v) for t in texts.elements()) >= n for v, n in labels.items())
 
 
+def test_letters_and_coloured_marks_are_things(drawn):
+    for i, (_, chart, sheet, marks) in enumerate(drawn[:60]):
+        things = draw(i).things
+        told = collections.Counter(t.what.removeprefix("char:") for t in things if t.what != "nothing")
+        assert told == collections.Counter(c for text, _ in sheet.texts for c in text if c in LETTERS)
+        for t in things:
+            if t.what == "nothing":
+                named = [c for c in chart.colors if c.split()[-1] == t.color]
+                assert named and chart.kind != "pie" and t.box in [box for *_, box in marks]
+            else:
+                x0, y0, x1, y1 = t.box
+                assert any(a <= x0 and b <= y0 and x1 <= c and y1 <= d for _, (a, b, c, d) in sheet.texts)
+
+
 def test_bars_are_as_long_as_their_values(drawn):
     seen = 0
     for _, chart, _, marks in drawn:
@@ -156,6 +171,9 @@ def pattern(template):
 PATTERNS = [{key: [pattern(t) for t in phrasings[held]] for key, phrasings in CHARTS.items()} for held in (False, True)]
 
 
+OTHER_MEASURES = {m.name for m in MEASURES}
+
+
 class Solver:
     """Answers from the spec alone; None where the words do not make sense for the chart."""
 
@@ -201,14 +219,18 @@ class Solver:
     def solve(self, key, g):
         c = self.chart
         nouns = {c.pool.noun} | ({c.series_pool.noun} if c.series_pool else set())
+        if key == "value" and g["m"] in OTHER_MEASURES - {c.measure.name} and isinstance(self.spot(g["at"]), int):
+            return "cannot tell"
         if "noun" in g and g["noun"] not in nouns or "m" in g and g["m"] not in ("value", c.measure.name):
             return None
-        if key in ("value", "is value"):
+        if key in ("value", "exact", "is value"):
             value = self.spot(g["at"])
+            if key == "exact" and not c.readable:
+                return None if value is None else "cannot tell"
             if value is None or isinstance(value, str):
                 return value and f"there is no {value}" if value in KNOWN or str(value).isdigit() else None
             self.exact(value)
-            return self.number(value) if key == "value" else yes(self.number(value) == Fraction(g["v"]))
+            return self.number(value) if key != "is value" else yes(self.number(value) == Fraction(g["v"]))
         row = self.line(g.get("w") or "")
         if "x" in g and "y" in g and row:
             for n in (g["x"], g["y"]):
@@ -443,7 +465,8 @@ def test_yes_and_no_are_equally_frequent(drawn):
 def test_no_answer_is_frequent(drawn):
     for family in FAMILIES:
         answers = collections.Counter(q.answer for s, *_ in drawn for q in s.questions if q.family == family)
-        open_ended = [n for a, n in answers.items() if a not in ("yes", "no")]
+        open_ended = [n for a, n in answers.items() if a not in ("yes", "no", "cannot tell")]
+        assert answers["cannot tell"] < 0.6 * answers.total()
         assert max(open_ended) < 0.15 * sum(open_ended), answers.most_common(3)
 
 

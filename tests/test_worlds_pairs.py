@@ -82,6 +82,9 @@ def solve(key, g, a, b):
         return name(before or after) if asked == kind else "nothing"
     if key in ("became", "was", "replaced by", "which way"):
         [x] = matching(g["x"], b if key == "was" else a)
+        if kind in ("added", "removed"):
+            assert x == (after if key == "was" else before)
+            return "cannot tell"
         assert x == (after if key == "was" else before)
         if key == "which way":
             dx, dy = (after.box[i] + after.box[i + 2] - before.box[i] - before.box[i + 2] for i in (0, 1))
@@ -129,7 +132,7 @@ def test_answers_solved_again(split, emoji_zip):  # noqa: F811
             found = answers(q, s, split == "test")
             assert q.answer in found, (q, found, s.things)
             asked[q.family] += 1
-    assert set(asked) == set(FAMILIES) and min(asked.values()) > 100, asked
+    assert set(asked) == set(FAMILIES) and min(asked.values()) > 30, asked
 
 
 def test_pixels_change_where_things_do(emoji_zip):  # noqa: F811

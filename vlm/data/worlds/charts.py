@@ -9,7 +9,8 @@
 
 import random
 
-from vlm.data.sample import Question, Sample
+from vlm.data.sample import Question, Sample, Thing
+from vlm.data.worlds import draw
 from vlm.data.worlds.charts_asker import FAMILIES, KIND, Asker
 from vlm.data.worlds.charts_draw import render
 from vlm.data.worlds.charts_marks import Mark
@@ -34,9 +35,26 @@ def charts(
     rng: random.Random, *, size: int, split: str, n_questions: int, families: tuple[str, ...] | None = None
 ) -> Sample:
     """A picture of one chart; made for 96 pixels and more."""
-    chart, sheet, _ = drawn_chart(rng, size, split)
+    chart, sheet, marks = drawn_chart(rng, size, split)
     questions: list[Question] = ask(Asker(chart, rng, split), FAMILIES, n_questions, families)
-    return Sample(image=sheet.image, world="charts", captions=captions(chart, rng), questions=questions)
+    return Sample(
+        image=sheet.image, world="charts", captions=captions(chart, rng), questions=questions,
+        things=[*_marks(chart, marks, size), *sheet.things()],
+    )  # fmt: skip
+
+
+def _marks(chart: Chart, marks: list[Mark], size: int) -> list[Thing]:
+    """Bars and points by their colours, as far as the vocabulary of colours names them; slices have no box."""
+    if chart.kind == "pie":
+        return []
+    found = []
+    for j, i, (x0, y0, x1, y1) in marks:
+        color = (chart.colors[j] if chart.kind == "scatter" else chart.paint(j, i)).removeprefix("dark ")
+        color = color.removeprefix("light ")
+        box = max(x0, 0), max(y0, 0), min(x1, size), min(y1, size)
+        if color in draw.PAINT and box[0] < box[2] and box[1] < box[3]:
+            found.append(Thing(box=box, what="nothing", color=color))
+    return found
 
 
 def captions(chart: Chart, rng: random.Random) -> list[str]:

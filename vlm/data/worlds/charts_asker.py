@@ -12,8 +12,9 @@ from typing import NamedTuple
 from vlm.data.sample import Question
 from vlm.data.worlds.charts_reasoning import ORDINALS, REASONING, REASONING_OF_POINTS, yes_no
 from vlm.data.worlds.charts_spec import Chart
-from vlm.data.worlds.charts_topics import PALETTES, TIMES
+from vlm.data.worlds.charts_topics import MEASURES, PALETTES, TIMES
 from vlm.data.worlds.language import phrasings, pick, plural, sentence
+from vlm.data.worlds.tags import CANNOT_TELL
 from vlm.data.worlds.wording_charts import CHARTS as PHRASINGS
 
 KIND = {
@@ -284,6 +285,27 @@ class Asker:
         return self.say("nth", "false-premise", f"there is no {ORDINALS[i]} {x}", n=ORDINALS[i], x=x, d=d, noun=noun)
 
 
+    # -------------------------------------------------------------------------------------- what it does not tell
+
+    def cannot_tell(self) -> Question | None:
+        """Another measure than the chart shows; the exact value where it is neither written nor on a tick."""
+        chart, family = self.chart, "cannot-tell"
+        if not chart.values:
+            return None
+        view = self.view()
+        i = int(self.rng.random() * len(view.names))
+        at, answer = self.at(view, view.names[i]), chart.answer(view.values[i])
+        if self.measure != "value" and self.coin():
+            if self.coin():
+                return self.say("value", family, answer, at=at, m=self.measure) if chart.readable else None
+            other = pick(self.rng, MEASURES).name
+            known = f"{self.measure} {chart.title} {chart.x_label} {chart.y_label}".lower()
+            if any(word in known for word in other.split()):
+                return None
+            return self.say("value", family, CANNOT_TELL, at=at, m=other)
+        return self.say("exact", family, answer if chart.readable else CANNOT_TELL, at=at)
+
+
 def _of(at: str) -> str:
     """The preposition at the end of a question: the lowest price for pears."""
     return "for" if at == "of" else at
@@ -302,4 +324,5 @@ FAMILIES = {
     "chart retrieval": Asker.retrieval,
     "chart reasoning": Asker.reasoning,
     "false-premise": Asker.false_premise,
+    "cannot-tell": Asker.cannot_tell,
 }

@@ -5,15 +5,17 @@
 """
 
 import random
+from collections.abc import Iterator
 from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
+from vlm.data.sample import Thing
 from vlm.data.worlds import fonts
-from vlm.data.worlds.draw import RGB
+from vlm.data.worlds.draw import RGB, Box
 from vlm.data.worlds.language import pick
+from vlm.data.worlds.text_page import LETTERS
 
-Box = tuple[int, int, int, int]
 SIZES = (7, 8, 10, 12, 14, 17, 20, 24, 30)
 
 
@@ -22,13 +24,31 @@ def stamp(path: str, size: int, text: str, turned: bool = False) -> Image.Image:
     """The alpha of a line of text, `size` + 1 pixels high; turned: to be read from below."""
     if turned:
         return stamp(path, size, text).transpose(Image.Transpose.ROTATE_90)
-    glyphs = [fonts.glyph(path, size, c) for c in text]
-    image = Image.new("L", (max(1, round(sum(g[3] for g in glyphs)) + 1), size + 1))
-    pen, baseline = 0.0, round(0.82 * size)
-    for alpha, left, top, advance in glyphs:
-        image.paste(alpha, (max(round(pen) + left, 0), max(baseline + top, 0)))
-        pen += advance
+    width = max(1, round(sum(fonts.glyph(path, size, c)[3] for c in text)) + 1)
+    image = Image.new("L", (width, size + 1))
+    for alpha, left, top in _glyphs(path, size, text):
+        image.paste(alpha, (left, top))
     return image
+
+
+def _glyphs(path: str, size: int, text: str) -> Iterator[tuple[Image.Image, int, int]]:
+    """(alpha, left, top) of each character of a stamp."""
+    pen, baseline = 0.0, round(0.82 * size)
+    for alpha, left, top, advance in (fonts.glyph(path, size, c) for c in text):
+        yield alpha, max(round(pen) + left, 0), max(baseline + top, 0)
+        pen += advance
+
+
+@lru_cache(maxsize=32768)
+def letters(path: str, size: int, text: str, turned: bool = False) -> tuple[tuple[str, Box], ...]:
+    """(what it is, its box in the stamp) of each letter and digit."""
+    width, height = stamp(path, size, text).size
+    found = []
+    for c, (alpha, left, top) in zip(text, _glyphs(path, size, text), strict=True):
+        x0, y0, x1, y1 = left, top, min(left + alpha.width, width), min(top + alpha.height, height)
+        if c in LETTERS and x0 < x1 and y0 < y1:
+            found.append((f"char:{c}", (y0, width - x1, y1, width - x0) if turned else (x0, y0, x1, y1)))
+    return tuple(found)
 
 
 class Sheet:
@@ -39,6 +59,7 @@ class Sheet:
         self.font, self.size, self.title_size = face
         self.pen = ImageDraw.Draw(image)
         self.texts: list[tuple[str, Box]] = []
+        self._stamps: list[tuple[str, int, bool, int, int]] = []
 
     def width(self, text: str, size: int = 0) -> int:
         return stamp(self.font, size or self.size, text).width
@@ -67,6 +88,18 @@ class Sheet:
         box = self.box(text, x, y, anchor, size, turned)
         self.image.paste(color or self.ink, box[:2], stamp(self.font, size or self.size, text, turned))
         self.texts.append((text, box))
+        self._stamps.append((text, size or self.size, turned, box[0], box[1]))
+
+    def things(self) -> list[Thing]:
+        """The letters and digits that were written."""
+        width, height = self.image.size
+        found = []
+        for text, size, turned, left, top in self._stamps:
+            for what, (x0, y0, x1, y1) in letters(self.font, size, text, turned):
+                box = max(left + x0, 0), max(top + y0, 0), min(left + x1, width), min(top + y1, height)
+                if box[0] < box[2] and box[1] < box[3]:
+                    found.append(Thing(box=box, what=what, point=size))
+        return found
 
 
 def wrapped(sheet: Sheet, text: str, room: int) -> list[str]:

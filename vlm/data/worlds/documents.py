@@ -23,7 +23,7 @@ _OFTEN = ("receipt", "receipt", "receipt", "form", "form", "table", "table")
 _METHODS = {
     kind: {
         "read": asker.read, "document retrieval": asker.retrieve, "document reasoning": asker.reason,
-        "false-premise": asker.false_premise,
+        "false-premise": asker.false_premise, "cannot-tell": asker.cannot_tell,
     }
     for kind, asker in (("receipt", ReceiptAsker), ("form", FormAsker), ("table", TableAsker))
 }  # fmt: skip

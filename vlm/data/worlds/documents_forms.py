@@ -8,9 +8,11 @@ from vlm.data.worlds import draw, fonts
 from vlm.data.worlds.documents_sheet import Asker, Sheet
 from vlm.data.worlds.documents_words import BOXES, FORMS, TRADES, city, code, email, person, phone, shop, street
 from vlm.data.worlds.language import pick
+from vlm.data.worlds.tags import CANNOT_TELL
 from vlm.data.worlds.text import date, price
 from vlm.data.worlds.text_page import RISE
 
+EMPTY = 0.4  # of the forms with several fields have one that is not filled in
 LAYOUTS = ("ruled", "boxed", "gridded")
 FIELDS = {
     "Name": person, "Date": date, "Phone": phone, "Address": street, "City": city, "Email": email, "Company": shop,
@@ -27,7 +29,7 @@ class Form:
 
     layout: str
     title: str
-    fields: list[tuple[str, str]]  # (label, value)
+    fields: list[tuple[str, str]]  # (label, value); of one the value may be "": not filled in
     boxes: list[tuple[str, bool]]  # (label, whether ticked)
 
 
@@ -58,6 +60,9 @@ def form(rng: random.Random, size: int, split: str) -> tuple[Sheet, "FormAsker"]
     if not fields:
         fields = [("Room", str(rng.randrange(1, 99)))]
     rng.shuffle(fields)
+    if len(fields) > 1 and rng.random() < EMPTY:
+        k = pick(rng, range(len(fields)))
+        fields[k] = (fields[k][0], "")
     names = rng.sample(BOXES, len(BOXES))
     chance = pick(rng, (0.3, 0.5, 0.7))
     boxes: list[tuple[str, bool]] = []
@@ -96,7 +101,7 @@ def _print(rng: random.Random, sheet: Sheet, made: Form, pairs: list[list[tuple[
             top = sheet.y
             sheet.page.box(sheet.left, top, sheet.right, top + pitch * 0.95, edge=sheet.ink)
             _fill(sheet, sheet.left + 4, value, path, ink)
-            sheet.lines.append([value])
+            sheet.lines += [[value]] if value else []
             sheet.y += pitch
         else:
             top = sheet.y
@@ -104,7 +109,7 @@ def _print(rng: random.Random, sheet: Sheet, made: Form, pairs: list[list[tuple[
             x = sheet.left + 6 + (widest if aligned else sheet.measure(label + ":"))
             sheet.y = top
             _fill(sheet, x, value, path, ink)
-            sheet.lines[-1].append(value)
+            sheet.lines[-1] += [value] if value else []
             sheet.y = top + 1.3 * pitch
             low = top + 1.12 * pitch
             if made.layout == "ruled":
@@ -151,6 +156,7 @@ class FormAsker(Asker):
     def __init__(self, sheet: Sheet, made: Form, rng: random.Random, split: str):
         super().__init__(sheet, made.layout, rng, split)
         self.made = made
+        self.filled = [(label, value) for label, value in made.fields if value]
 
     def retrieve(self) -> Question | None:
         rng, made, family = self.rng, self.made, "document retrieval"
@@ -161,7 +167,7 @@ class FormAsker(Asker):
             yes = rng.random() < 0.5
             options = [name for name, ticked in made.boxes if ticked == yes]
             return self.yes_no("tick", family, yes, x=pick(rng, options)) if options else None
-        label, value = pick(rng, made.fields)
+        label, value = pick(rng, self.filled)
         if u < 0.5:
             return self.say("label", family, label, label, x=value)
         return self.say("field", family, value, label, x=_spoken(label))
@@ -171,10 +177,18 @@ class FormAsker(Asker):
         ticked = [name for name, on in made.boxes if on]
         u = rng.random()
         if u < 0.35:
-            return self.say("n fields", family, str(len(made.fields)))
+            return self.say("n fields", family, str(len(made.fields))) if self.filled == made.fields else None
         if u < 0.7:
             return self.say("n ticked", family, str(len(ticked))) if made.boxes else None
         return self.say("ticked", family, ticked[0]) if len(ticked) == 1 else None
+
+    def cannot_tell(self) -> Question | None:
+        """A field that is not filled in, or another one of the form."""
+        if self.filled == self.made.fields:
+            return None
+        [empty] = [label for label, value in self.made.fields if not value]
+        label, value = (empty, CANNOT_TELL) if self.rng.random() < 0.6 else pick(self.rng, self.filled)
+        return self.say("field", "cannot-tell", value, label, x=_spoken(label))
 
     def false_premise(self) -> Question | None:
         """A field or a box that is not there."""

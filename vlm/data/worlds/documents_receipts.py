@@ -11,6 +11,7 @@ from vlm.data.sample import Question
 from vlm.data.worlds.documents_sheet import Asker, Sheet
 from vlm.data.worlds.documents_words import GOODS, city, code, phone, shop, street
 from vlm.data.worlds.language import pick
+from vlm.data.worlds.tags import CANNOT_TELL
 from vlm.data.worlds.text import date, time
 
 LAYOUTS = ("plain", "leaders", "quantity", "two lines")
@@ -218,6 +219,7 @@ class ReceiptAsker(Asker):
     def __init__(self, sheet: Sheet, made: Receipt, rng: random.Random, split: str):
         super().__init__(sheet, made.layout, rng, split)
         self.made = made
+        self.known, self.unknown = rng.random() < 0.75, rng.random() < 0.2  # of the two, most print one or none
         self.costs = [n * cents for _, n, cents in made.items]
 
     def absent(self) -> str:
@@ -265,6 +267,15 @@ class ReceiptAsker(Asker):
         key, truth = ("is total", made.sums["total"]) if u < 0.85 else ("adds up", sum(self.costs))
         return self.yes_no(key, family, yes, "total" if key == "is total" else "",
                            x=made.money(truth if yes else self.wrong(truth)))  # fmt: skip
+
+    def cannot_tell(self) -> Question | None:
+        """On what day or at what time something was bought, where that is printed and where it is not."""
+        key = pick(self.rng, ("date", "time"))
+        answer = self.made.facts.get(key)
+        if not (self.known if answer else self.unknown):
+            return None
+        name = pick(self.rng, self.made.items)[0]
+        return self.say(f"bought {key}", "cannot-tell", answer or CANNOT_TELL, key, x=name)
 
     def wrong(self, cents: int) -> int:
         """A near miss of an amount: another digit, the amount of another row."""

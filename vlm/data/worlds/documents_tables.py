@@ -8,7 +8,9 @@ from vlm.data.worlds import draw
 from vlm.data.worlds.documents_sheet import ORDINALS, Asker, Sheet
 from vlm.data.worlds.documents_words import TABLES
 from vlm.data.worlds.language import pick
+from vlm.data.worlds.tags import CANNOT_TELL
 
+HOLES = 0.3  # of the tables have a cell without a number
 LAYOUTS = ("grid", "lined", "striped")
 TITLES = ("Results", "Summary", "Report", "Overview", "Table 1", "Table 2", "Statistics", "Weekly", "Totals", "List A")
 
@@ -21,9 +23,14 @@ class Table:
     head: str  # the heading of the first column
     columns: list[str]
     rows: list[str]
-    cells: list[list[int]]
+    cells: list[list[int | None]]  # None is printed as `blank`
     known: tuple[list[str], list[str]]  # all rows and columns that the topic has
     title: str = ""
+    blank: str = ""
+
+    def shown(self, cell: int | None) -> str:
+        """A cell as it is printed."""
+        return self.blank if cell is None else str(cell)
 
 
 def table(rng: random.Random, size: int, split: str) -> tuple[Sheet, "TableAsker"]:
@@ -34,6 +41,11 @@ def table(rng: random.Random, size: int, split: str) -> tuple[Sheet, "TableAsker
         made = _invent(rng, sheet, layout)
         if _needed(sheet, made) <= sheet.width:
             break
+    if rng.random() < HOLES:
+        made.cells[pick(rng, range(len(made.rows)))][pick(rng, range(len(made.columns)))] = None
+        made.blank = pick(rng, ("-", "-", "?", "n/a"))
+        if sheet.measure(made.blank, bold=True) > min(_widths(sheet, made)):
+            made.blank = "-"
     _print(rng, sheet, made)
     return sheet, TableAsker(sheet, made, rng, split)
 
@@ -66,7 +78,7 @@ def _widths(sheet: Sheet, made: Table) -> list[float]:
     """How wide each column must be, the first holding the names."""
     first = max(sheet.measure(t, bold=True) for t in (made.head, *made.rows))
     rest = [
-        max(sheet.measure(t, bold=True) for t in (name, *(str(row[k]) for row in made.cells)))
+        max(sheet.measure(t, bold=True) for t in (name, *(made.shown(row[k]) for row in made.cells)))
         for k, name in enumerate(made.columns)
     ]
     return [first, *rest]
@@ -101,7 +113,7 @@ def _print(rng: random.Random, sheet: Sheet, made: Table) -> None:
             sheet.page.box(edges[0], top + (k + 1) * step, edges[-1], top + (k + 2) * step, tint)
     middle = rng.random() < 0.3
     for k, cells in enumerate(
-        [[made.head, *made.columns], *([r, *map(str, c)] for r, c in zip(made.rows, made.cells, strict=True))]
+        [[made.head, *made.columns], *([r, *map(made.shown, c)] for r, c in zip(made.rows, made.cells, strict=True))]
     ):
         sheet.y = top + k * step + (step - pitch) / 2
         placed = [(cells[0], "l", (edges[0] + 4 - sheet.left) / sheet.width)]
@@ -141,17 +153,33 @@ class TableAsker(Asker):
             return self.yes_no("in table", family, yes, y=name) if name else None
         if u < 0.35 and made.title:
             return self.say("title", family, made.title)
+        if made.cells[i][j] is None:
+            return None
         return self.say("value", family, str(made.cells[i][j]), x=made.columns[j], y=made.rows[i])
+
+    def cannot_tell(self) -> Question | None:
+        """The cell that holds no number, or another one of the table."""
+        made, rng = self.made, self.rng
+        empty = [(i, j) for i, row in enumerate(made.cells) for j, cell in enumerate(row) if cell is None]
+        if not empty:
+            return None
+        i, j = empty[0]
+        if rng.random() < 0.45:
+            i, j = pick(rng, range(len(made.rows))), pick(rng, range(len(made.columns)))
+        answer = CANNOT_TELL if made.cells[i][j] is None else str(made.cells[i][j])
+        return self.say("value", "cannot-tell", answer, x=made.columns[j], y=made.rows[i])
 
     def reason(self) -> Question | None:
         rng, made, family = self.rng, self.made, "document reasoning"
-        u, j = rng.random(), pick(rng, range(len(made.columns)))
-        values = [row[j] for row in made.cells]
+        u, j = rng.random() * (0.27 if self.split == "test-combos" else 1), pick(rng, range(len(made.columns)))
+        values = [row[j] for row in made.cells if row[j] is not None]
         words = {"x": made.columns[j], "head": made.head.lower()}
         if u < 0.15:
             return self.say("n rows", family, str(len(made.rows)))
         if u < 0.27:
             return self.say("n columns", family, str(len(made.columns) + 1))
+        if len(values) < len(made.rows):
+            return None
         if u < 0.57:
             best = (max if u < 0.42 else min)(values)
             if values.count(best) > 1:

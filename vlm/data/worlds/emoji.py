@@ -33,6 +33,7 @@ from vlm.data.worlds.language import (
     sentence,
 )  # fmt: skip
 from vlm.data.worlds.refer import DIRECTIONS, Look, Scene
+from vlm.data.worlds.tags import ASKED, Tag, TagAsker, write_tag
 from vlm.data.worlds.wording import EMOJI as PHRASINGS
 
 FONT = "NotoColorEmoji.ttf"
@@ -96,17 +97,21 @@ def picture_of(path: str | None, name: str, side: int, turn: int) -> Image.Image
     return image.crop(image.getchannel("A").point(lambda v: 255 if v > 40 else 0).getbbox())
 
 
-class Asker:
+class Asker(TagAsker):
     """Asks about a scene of emoji; a method returns None where the scene offers nothing of its family."""
 
-    def __init__(self, scene: Scene, rng: random.Random, split: str):
+    def __init__(self, scene: Scene, rng: random.Random, split: str, tag: Tag | None = None):
         self.scene, self.rng, self.split = scene, rng, split
-        self.names = [look[2] for look in scene.looks]
+        self.names, self.asked = [look[2] for look in scene.looks], list(range(scene.n))
+        self.tag, self.unknown = tag, rng.random() < ASKED
 
     def say(self, key: str, family: str, answer: str, x: str = "emoji", y: str = "emoji", **words) -> Question:
         text = pick(self.rng, phrasings(PHRASINGS, key, self.split))
         text = text.format(x=x, ax=article(x), xs=plural(x), y=y, **words)
         return Question(text=text, answer=answer, family=family)
+
+    def tell(self, key: str, answer: str, look: Look) -> Question:
+        return self.say(key, "cannot-tell", answer, look[2])
 
     def absent(self) -> str:
         """A name that nothing here bears, half of the time of the same category as something here."""
@@ -119,7 +124,7 @@ class Asker:
         raise AssertionError("all names are taken")
 
     def name(self) -> Question | None:
-        return self.say("name", "name", self.names[0]) if self.scene.n == 1 else None
+        return self.say("what", "name", self.names[0]) if self.scene.n == 1 else None
 
     def exist(self) -> Question:
         yes = self.rng.random() < 0.5
@@ -201,6 +206,7 @@ FAMILIES = {
     "relate": Asker.relate,
     "position": Asker.position,
     "false-premise": Asker.false_premise,
+    "cannot-tell": Asker.cannot_tell,
 }
 
 
@@ -261,6 +267,8 @@ def emoji(
     ground, pieces = invent(rng, size, emoji_path)
     things = [Thing(box=p.box, what=f"emoji:{p.look[2]}") for p in pieces]
     scene = Scene(things, size, [p.look for p in pieces])
-    questions = ask(Asker(scene, rng, split), FAMILIES, n_questions, families)
     image = draw.composed(ground, pieces)
-    return Sample(image=image, world="emoji", captions=_captions(scene, rng), questions=questions, things=things)
+    tag, letters = write_tag(rng, image, pieces, split, list(range(len(pieces))))
+    questions = ask(Asker(scene, rng, split, tag), FAMILIES, n_questions, families)
+    text = _captions(scene, rng)
+    return Sample(image=image, world="emoji", captions=text, questions=questions, things=things + letters)

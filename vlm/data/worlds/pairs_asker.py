@@ -12,6 +12,7 @@ from vlm.data.worlds.language import GENERIC, noun, phrasings, pick
 from vlm.data.worlds.pairs_changes import Change
 from vlm.data.worlds.refer import ANY, Look, Scene, told
 from vlm.data.worlds.scenes_asker import HELD_OUT
+from vlm.data.worlds.tags import CANNOT_TELL
 from vlm.data.worlds.wording_pairs import PAIRS as PHRASINGS
 
 ORDER = ("first", "second")
@@ -109,11 +110,18 @@ class PairAsker:
             return None
         if kind == "nothing" or rng.random() < 0.3:
             return self.say("what changed", family, kind) if kind != "nothing" or self.told_alike else None
-        a = self.scenes[0].looks[change.before] if change.before >= 0 else None
-        b = self.scenes[1].looks[change.after] if change.after >= 0 else None
-        if a is None or b is None or rng.random() < 0.5:
-            what = self._which(kind)
-            return self.say(what[0], family, name_of(a or b or ANY), what=what[1])
+        if kind in ("added", "removed") or rng.random() < 0.5:
+            p = int(kind == "added")
+            look = self.scenes[p].looks[change.after if p else change.before]
+            key, what = self._which(kind)
+            return self.say(key, family, name_of(look), what=what)
+        return self._of_changed(family)
+
+    def _of_changed(self, family: str) -> Question | None:
+        """What the one thing that changed became, what it was, where it went."""
+        change, rng = self.change, self.rng
+        kind = change.kind
+        a, b = self.scenes[0].looks[change.before], self.scenes[1].looks[change.after]
         x, y = self.scenes[0].unique(rng, change.before), self.scenes[1].unique(rng, change.after)
         if not x or not y:
             return None
@@ -124,6 +132,22 @@ class PairAsker:
         n = ATTRIBUTES.index(kind)
         return self.say("became", family, b[n], x, what=kind) if self.coin() else \
             self.say("was", family, a[n], y, what=kind)  # fmt: skip
+
+    def cannot_tell(self) -> Question | None:
+        """Where something went that is gone, what it became, what it was before it came: and where that is told."""
+        kind, rng, family = self.change.kind, self.rng, "cannot-tell"
+        if kind not in ("added", "removed"):
+            return self._of_changed(family) if kind not in ("nothing", "several") and self.told_same else None
+        p = int(kind == "added")
+        look = self.scenes[p].unique(rng, self.change.after if p else self.change.before)
+        if not look or self.scenes[1 - p].match(look):
+            return None
+        what = pick(rng, ("color", "size"))
+        if p:
+            return None if self.emoji else self.say("was", family, CANNOT_TELL, look, what=what)
+        if self.emoji or self.coin():
+            return self.say("which way", family, CANNOT_TELL, look)
+        return self.say("became", family, CANNOT_TELL, look, what=what)
 
     def _which(self, kind: str) -> tuple[str, str]:
         """The key that asks what changed in a way, and the attribute it names."""
@@ -237,4 +261,5 @@ FAMILIES = {
     "pair exist": PairAsker.exist,
     "pair attribute": PairAsker.attribute,
     "false-premise": PairAsker.false_premise,
+    "cannot-tell": PairAsker.cannot_tell,
 }

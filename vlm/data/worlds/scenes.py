@@ -16,6 +16,7 @@ from vlm.data.worlds.captions import captions
 from vlm.data.worlds.language import ask, pick
 from vlm.data.worlds.refer import Look, Scene
 from vlm.data.worlds.scenes_asker import FAMILIES, HELD_OUT, SHAPES, Asker
+from vlm.data.worlds.tags import write_tag
 
 _PAIRS = [(color, shape) for color in draw.PAINT for shape in SHAPES]
 SIDE = {"small": (0.15, 0.185), "large": (0.28, 0.34)}  # of the picture's side
@@ -83,8 +84,9 @@ def scenes(
     """A picture of plain shapes; `families` narrows what is asked, the object counts narrow the scenes."""
     ground, pieces, colors = invent(rng, size, split, min_objects, max_objects)
     things = [Thing(box=p.box, what=p.look[2], color=p.look[1], size=p.look[0]) for p in pieces]
-    scene = Scene(things, size)
-    asker = Asker(scene, rng, split, colors)
-    questions = ask(asker, FAMILIES, n_questions, families)
-    image = draw.composed(ground, pieces)
-    return Sample(image=image, world="scenes", captions=captions(scene, rng), questions=questions, things=things)
+    scene, image = Scene(things, size), draw.composed(ground, pieces)
+    of_interest = [i for i, p in enumerate(pieces) if split != "test-combos" or p.look[1:] in HELD_OUT]
+    tag, letters = write_tag(rng, image, pieces, split, of_interest)
+    questions = ask(Asker(scene, rng, split, colors, tag), FAMILIES, n_questions, families)
+    text = captions(scene, rng)
+    return Sample(image=image, world="scenes", captions=text, questions=questions, things=things + letters)

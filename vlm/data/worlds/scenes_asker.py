@@ -12,6 +12,7 @@ from vlm.data.sample import Question
 from vlm.data.worlds import draw
 from vlm.data.worlds.language import DIRECTION, GENERIC, OPPOSITE, at, noun, phrasings, pick
 from vlm.data.worlds.refer import ANY, DIRECTIONS, Look, Scene, members, told
+from vlm.data.worlds.tags import ASKED, Tag, TagAsker
 from vlm.data.worlds.wording import SCENES as PHRASINGS
 
 COLORS = tuple(draw.PAINT)
@@ -27,11 +28,12 @@ _COUNT_WEIGHT = (0.7, 0.55, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 6.0)  # scenes offer l
 _ATTRIBUTES = ("size", "color", "shape")
 
 
-class Asker:
+class Asker(TagAsker):
     """Asks about one scene; each method of FAMILIES returns a question, or None where the scene offers none."""
 
-    def __init__(self, scene: Scene, rng: random.Random, split: str, colors: list[str]):
+    def __init__(self, scene: Scene, rng: random.Random, split: str, colors: list[str], tag: Tag | None = None):
         self.scene, self.rng, self.split, self.colors = scene, rng, split, colors
+        self.tag, self.unknown = tag, rng.random() < ASKED
         self.combos = split == "test-combos"
         self.asked = list(range(scene.n))  # the things that may be asked about
         if self.combos:
@@ -47,6 +49,9 @@ class Asker:
         x0, x1, x2 = noun(x, generic)
         y0, _, y2 = noun(y, generic)
         return Question(text=text.format(x=x0, ax=x1, xs=x2, y=y0, ys=y2, **words), answer=answer, family=family)
+
+    def tell(self, key: str, answer: str, look: Look) -> Question:
+        return self.say(key, "cannot-tell", answer, look)
 
     def absent(self, pattern: tuple[int, int, int]) -> Look | None:
         """A description that fits nothing but nearly fits something: one word of a true one is changed."""
@@ -289,4 +294,5 @@ FAMILIES = {
     "two-hop": Asker.two_hop,
     "position": Asker.position,
     "false-premise": Asker.false_premise,
+    "cannot-tell": Asker.cannot_tell,
 }

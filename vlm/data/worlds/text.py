@@ -11,7 +11,7 @@ import random
 from vlm.data.sample import Sample
 from vlm.data.worlds import draw, fonts
 from vlm.data.worlds.language import article, ask, listing, pick, sentence
-from vlm.data.worlds.text_asker import FAMILIES, SAFE_CHARACTERS, Asker, Word, Writing
+from vlm.data.worlds.text_asker import FAMILIES, OF_COVERED, SAFE_CHARACTERS, Asker, Word, Writing, nameable
 from vlm.data.worlds.text_page import LETTERS as LETTERS
 from vlm.data.worlds.text_page import LINE, RISE, Page, crowded, inset, rung
 from vlm.data.worlds.text_words import WORDS, WORDS_OF
@@ -22,6 +22,8 @@ HELD_OUT = frozenset({
 })  # fmt: skip
 GRAY = (128, 128, 128)
 ANGLES = (-8.0, -4.0, -2.0, 2.0, 4.0, 8.0)
+
+BLOTTED = 0.22  # of the pictures where something can be covered
 
 _BRIGHTNESS_GAP = 55  # least difference in brightness of ink and ground, of 255
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -163,10 +165,30 @@ def text(
     written = write(rng, page, lines, inks, ground if panel else None, fonts.families(split))
     if value and value[1] not in (" ".join(w.text for w in line) for line in written):
         value = None  # there was no room for it
-    writing = Writing(kind=kind, lines=written, value=value, ground=name, panel=panel)
+    hidden = _blot(rng, page, kind, written, value is not None)
+    writing = Writing(kind=kind, lines=written, value=value, ground=name, panel=panel, hidden=hidden)
     asker = Asker(writing, rng, split)
-    questions = ask(asker, FAMILIES, n_questions, families)
+    questions = ask(asker, FAMILIES if hidden < 0 else OF_COVERED, n_questions, families)
     return Sample(image=image, world="text", captions=_captions(writing), questions=questions, things=page.things)
+
+
+def _blot(rng: random.Random, page: Page, kind: str, lines: list[list[Word]], value: bool) -> int:
+    """Now and then cover a character of what stands alone, or a word of a sign; its number, -1 where nothing is."""
+    words = [w.text for line in lines for w in line]
+    units = list(words[0]) if kind in ("word", "number", "string") and len(words) == 1 else words
+    if (
+        rng.random() > BLOTTED or page.angle or value or kind == "labels" or len(units) < 2
+        or sum(map(len, words)) != len(page.things)
+    ):  # fmt: skip
+        return -1
+    i = pick(rng, nameable(len(units)))
+    start = sum(map(len, units[:i]))
+    covered = [t.box for t in page.things[start : start + len(units[i])]]
+    x0, y0, x1, y1 = (f(b[k] for b in covered) for k, f in enumerate((min, min, max, max)))
+    paint = draw.jitter(rng, draw.PAINT[pick(rng, tuple(draw.PAINT))])
+    page.pen.rectangle((x0, y0 - 1, x1 - 1, y1), fill=paint)
+    del page.things[start : start + len(units[i])]
+    return i
 
 
 def _face(rng: random.Random, family: fonts.Family) -> str:
@@ -264,4 +286,6 @@ def _captions(writing: Writing) -> list[str]:
         what, seen = "sign", "A line of text" if n == 1 else f"{n} lines of text"
     else:
         what, seen = kind, sentence(article(kind))
+    if writing.hidden >= 0:
+        return [f"A part of the {what} is covered.", f"{seen} in {colors}{ground}."]
     return [f'The {what} reads "{" / ".join(writing.texts)}".', f"{seen} in {colors}{ground}."]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vlm.data.sample import Question
 from vlm.data.worlds.language import phrasings, pick
+from vlm.data.worlds.tags import CANNOT_TELL
 from vlm.data.worlds.text_words import WORDS_OF
 from vlm.data.worlds.wording_text import TEXT as PHRASINGS
 
@@ -39,6 +40,7 @@ class Writing:
     value: tuple[str, str] | None = None  # (kind, text) of the one number, date, price or time in it
     ground: str = ""  # the name of the colour behind
     panel: bool = False  # whether the ground is a sign that stands before another
+    hidden: int = -1  # the number of the character (of what stands alone) or of the word that a blot covers
 
     @property
     def words(self) -> list[Word]:
@@ -47,6 +49,11 @@ class Writing:
     @property
     def texts(self) -> list[str]:
         return [" ".join(w.text for w in line) for line in self.lines]
+
+
+def nameable(n: int) -> list[int]:
+    """Which of n in a row have a number that can be said: first to sixth, and the last."""
+    return sorted({*range(min(n, len(ORDINALS))), n - 1})
 
 
 def near(rng: random.Random, text: str) -> str:
@@ -126,6 +133,19 @@ class Asker:
         c = pick(rng, options)
         return self.say("has", "letter", "yes" if yes else "no", c=f"{'an' if c in _VOWEL_NAMES else 'a'} {c}")
 
+    def covered(self) -> Question | None:
+        """The character or word under a blot, or another one, by its number: the same words, told or not."""
+        units = list(self.text) if self.alone else [w.text for w in self.words]
+        i, turn = self.writing.hidden, len(self.asked)
+        if turn % 2:
+            i = pick(self.rng, [k for k in nameable(len(units)) if k != i])
+        elif turn > 2:
+            return None
+        o = "last" if i == len(units) - 1 and (i >= len(ORDINALS) or self.rng.random() < 0.5) else ORDINALS[i]
+        kind = _KINDS.get(self.alone, "character") if self.alone else "word"
+        answer = CANNOT_TELL if i == self.writing.hidden else units[i]
+        return self.say("letter", "cannot-tell", answer, o=o, kind=kind)
+
     def count(self) -> Question | None:
         """How many letters, words or lines."""
         if self.alone:
@@ -144,6 +164,8 @@ class Asker:
         if self.one_color:
             return self.say("color", "attribute", self.words[0].color)
         i = pick(self.rng, range(len(self.words)))
+        if i == self.writing.hidden:
+            return None
         return self.say("color of", "attribute", self.words[i].color, w=f'"{self.words[i].text}"')
 
     def compare(self) -> Question | None:
@@ -233,3 +255,5 @@ FAMILIES = {
     "text retrieval": Asker.retrieve,
     "false-premise": Asker.false_premise,
 }
+OF_COVERED = {"attribute": Asker.attribute, "cannot-tell": Asker.covered}
+"""What is asked where a blot covers something."""

@@ -5,6 +5,7 @@
 """
 
 from vlm.data.worlds.language import Phrasings
+from vlm.data.worlds.wording_unknown import UNKNOWN
 
 # fmt: off
 # {x} "red circle", {ax} "a red circle", {xs} "red circles"; {y}, {ys} likewise
@@ -155,9 +156,11 @@ SCENES: Phrasings = {
     ),
 }
 
+SCENES |= UNKNOWN
+
 # {x} "cat", {ax} "a cat", {xs} "cats"; {y} another name; {a}, {b} "an animal"
 EMOJI: Phrasings = {
-    "name": (
+    "what": (
         ("What is this?", "Which emoji is this?", "What do you see?", "What is in the picture?",
          "What does the picture show?", "Name this emoji.", "What is shown here?", "What emoji is this?",
          "What is it?", "What can you see?", "What does the image show?", "Tell me what this is.",
@@ -190,6 +193,7 @@ EMOJI: Phrasings = {
     ),
     "where": SCENES["where"],
     "what at": SCENES["what at"],
+    **UNKNOWN,
 }
 
 # {ax} "a red shape", {xs} "red shapes", {way} "left of a circle", {y} "blue" or "a circle"

@@ -80,6 +80,11 @@ CHARTS: Phrasings = {
          "What was the {m} {at}?", "Read the {m} {at}.", "Which {m} does the chart show {at}?"),
         ("Which {m} is shown {at}?", "Tell me how much the {m} is {at}.", "How much was the {m} {at}?"),
     ),
+    "exact": (
+        ("What is the exact {m} {at}?", "Exactly how much is the {m} {at}?", "Tell me the exact {m} {at}.",
+         "What exactly is the {m} {at}?", "How much exactly is the {m} {at}?"),
+        ("Exactly what is the {m} {at}?", "Tell me exactly how much the {m} is {at}."),
+    ),
     "whose value": (
         ("Which {noun} has a {m} of {v}{w}?", "Which {noun} has the {m} {v}{w}?", "Whose {m} is {v}{w}?",
          "The {m} is {v} for which {noun}{w}?", "What {noun} has a {m} of {v}{w}?",

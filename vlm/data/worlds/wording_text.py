@@ -165,6 +165,16 @@ DOCUMENTS: Phrasings = {
          "How much does {x} cost?", "What was paid for {x}?"),
         ("How much was paid for {x}?", "What price does {x} have?", "What is the cost of {x}?"),
     ),
+    "bought date": (
+        ("When was {x} bought?", "On what date was {x} bought?", "On which day was {x} bought?",
+         "What is the date of the purchase of {x}?", "When did the customer buy {x}?"),
+        ("On what day was {x} bought?", "On which date did the customer buy {x}?"),
+    ),
+    "bought time": (
+        ("At what time was {x} bought?", "What time was it when {x} was bought?",
+         "At which time did the customer buy {x}?", "What is the time of the purchase of {x}?"),
+        ("At which time was {x} bought?", "At what time did the customer buy {x}?"),
+    ),
     "quantity": (
         ("How many {x} were bought?", "What is the quantity of {x}?", "How many {x} are there?",
          "What quantity of {x} was bought?"),
