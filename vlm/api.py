@@ -42,7 +42,7 @@ class VLM:
         self.calibration = self._fitted = calibration
         self._observe()
         if shield is not None:
-            shield.guards(self.engine, chat)
+            shield.guards(self.engine)
 
     @overload
     def caption(self, image: list, *, max_new_tokens: int = 96, batch_size: int = 16, **sampling) -> list[Result]: ...

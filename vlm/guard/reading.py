@@ -1,8 +1,9 @@
-"""What the small guard knows of a picture: the words that the model reads in it, and what it sees.
+"""What the small guard knows of a picture: the words that are printed in it, and what the shipped model sees.
 
 Notable here:
-- Pictures go through the engine that answers about them, so that each is encoded once for the guard and the answer.
-- What was read is remembered by the picture's pixels: an answer that is judged window by window reads nothing twice.
+- Print is read at the picture's own size by a reader of the guard's (vlm/guard/ocr.py); what the model sees comes from
+  the cache of the engine that answers, so that a picture is encoded once for the guard and the answer.
+- Both are remembered by the picture's pixels: an answer that is judged window by window reads nothing twice.
 """
 
 import hashlib
@@ -16,16 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from adapters.lora import lora_layers
-from vlm.chat import Chat
-from vlm.chat_template import TemplateChat
-from vlm.engine import Engine, Picture, RequestFailed, Sampling
-from vlm.engine.pictures import tiles_hash
+from vlm.engine import Engine
 from vlm.engine.quantize import quantization_of
+from vlm.guard.ocr import LineReader, read_print
 from vlm.image import preprocess
 from vlm.model import VisionLanguageModel
 
-READ = "Read the text."  # as the world `text` asks for whole signs (vlm/data/worlds/wording_text.py)
-LONGEST = 96  # tokens that are read
 REMEMBERED = 64  # pictures
 
 
@@ -34,12 +31,12 @@ class Seen:
     """A picture as the guard has it.
 
     Attributes:
-        words: what the model reads; where nothing is written, whatever it says then.
-        states: what its cross-attention reads, (S, C), fp32 on the CPU; see `Engine.look`.
+        words: the print in it, line by line; "" for none.
+        states: what the model's cross-attention reads, (S, C), fp32 on the CPU; None where nobody looked.
     """
 
     words: str
-    states: Tensor
+    states: Tensor | None = None
 
 
 def states_dim(model: VisionLanguageModel) -> int:
@@ -62,44 +59,37 @@ def fingerprint(model: VisionLanguageModel) -> str:
 
 
 class Reader:
-    """Reads pictures with a model's engine and chat format."""
+    """Reads and sees pictures.
 
-    def __init__(self, engine: Engine, chat: Chat | TemplateChat):
-        self.engine, self.chat = engine, chat
+    Args:
+        printed: reads print.
+        engine: of the model that sees; None for print alone.
+    """
+
+    def __init__(self, printed: LineReader, engine: Engine | None = None):
+        self.printed, self.engine = printed, engine
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
         self._lock = threading.Lock()
 
     def look(self, images: Sequence[Image.Image]) -> list[Seen]:
-        """Read pictures of `open_image`, all in one batch.
-
-        Raises:
-            RequestFailed: the engine failed.
-        """
-        pictures = [preprocess(image, self.engine.model.config.image) for image in images]
-        keys = [tiles_hash(picture) for picture in pictures]
-        with self._lock:
-            found = {key: self._seen[key] for key in keys if key in self._seen}
-        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in found}
-        found |= zip(new, self._read(list(new.values())), strict=True)
-        with self._lock:
-            for key in keys:
-                self._seen[key] = found[key]
-                self._seen.move_to_end(key)
-            while len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
-        return [found[key] for key in keys]
-
-    def _read(self, pictures: list[Picture]) -> list[Seen]:
-        asked = [
-            {"role": "user", "content": [{"type": "image", "image": p}, {"type": "text", "text": READ}]}
-            for p in pictures
-        ]
-        prompts = [self.chat.encode([message]) for message in asked]
+        """What is printed and shown in pictures of `open_image`."""
         seen = []
-        said = self.engine.generate(prompts, [[p] for p in pictures], Sampling(max_new_tokens=LONGEST))
-        for picture, steps in zip(pictures, said, strict=True):
-            if steps[-1].error:
-                raise RequestFailed(steps[-1].error)
-            words = self.chat.tokenizer.decode([s.token for s in steps if s.finish != "stop"]).strip()
-            seen.append(Seen(words, self.engine.look(picture).float().cpu()))
+        for image in images:
+            key = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest()
+            with self._lock:
+                found = self._seen.get(key)
+            found = found or self._look(image)
+            with self._lock:
+                self._seen[key] = found
+                self._seen.move_to_end(key)
+                while len(self._seen) > REMEMBERED:
+                    self._seen.popitem(last=False)
+            seen.append(found)
         return seen
+
+    def _look(self, image: Image.Image) -> Seen:
+        words = read_print(self.printed, image)
+        if self.engine is None:
+            return Seen(words)
+        picture = preprocess(image, self.engine.model.config.image)
+        return Seen(words, self.engine.look(picture).float().cpu())

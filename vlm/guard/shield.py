@@ -23,8 +23,7 @@ from typing import Any, Protocol
 
 import torch
 
-from vlm.chat import Chat, content_parts
-from vlm.chat_template import TemplateChat
+from vlm.chat import content_parts
 from vlm.engine import Engine
 from vlm.guard.head import is_guard
 from vlm.guard.llama_guard import LlamaGuard
@@ -57,8 +56,8 @@ class Shield:
             raise ValueError(f"audit: {folder} is no folder; make it, or name another file in the policy")
         self._writing = threading.Lock()
 
-    def guards(self, engine: Engine, chat: Chat | TemplateChat) -> None:
-        """Take a place before this model; a guard that reads pictures as the model does may use its engine.
+    def guards(self, engine: Engine) -> None:
+        """Take a place before this model; a guard that sees pictures as the model does may use its engine.
 
         Raises:
             ValueError: the model sees pictures, and the guard does not.
@@ -66,7 +65,7 @@ class Shield:
         if engine.model.config.encoder is not None:
             self.needs_eyes()
         if callable(share := getattr(self.guard, "share", None)):
-            share(engine, chat)
+            share(engine)
 
     def needs_eyes(self) -> None:
         """There will be pictures.

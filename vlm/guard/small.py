@@ -1,9 +1,10 @@
 """The guard that comes with the package: a head of some hundred thousand weights over the words and the picture.
 
 Notable here:
-- Pictures are read and seen by the shipped model (vlm/guard/reading.py). Around that very model the guard uses its
-  engine, so that a picture is encoded once for the guard and the answer; around any other, or once an adapter or
-  quantization has changed the weights, the shipped model is loaded beside it, at the first picture.
+- Print in pictures is read and judged like typed words; what else they show comes from the shipped model's encoder
+  (vlm/guard/reading.py). Around that very model the guard uses its engine, so that a picture is encoded once for the
+  guard and the answer; around any other, or once an adapter or quantization has changed the weights, the shipped model
+  is loaded beside it, at the first picture.
 - Text of any length is judged in windows that overlap, each picture with each window; the worst counts.
 - It judges the last message alone, and with what was said to the model before; an answer alone, and with its question,
   but without the picture, which was judged before the answer, unless the policy judges answers only.
@@ -19,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from vlm.chat import Chat, content_parts
-from vlm.chat_template import TemplateChat
+from vlm.chat import content_parts
 from vlm.engine import Engine
 from vlm.guard.head import HAZARDS, GuardHead, collate
+from vlm.guard.ocr import LineReader
 from vlm.guard.policy import ALWAYS_REFUSED, Policy, Verdict, worst
 from vlm.guard.reading import Reader, Seen, fingerprint, states_dim
 from vlm.guard.words import normalise
@@ -54,7 +55,7 @@ class SmallGuard:
     def __init__(self, head: GuardHead, policy: Policy | None = None, source: str = "small"):
         self.head, self.policy, self.source = head.eval(), policy or Policy(), source
         self._lock = threading.Lock()
-        self._offered: tuple[Engine, Chat | TemplateChat] | None = None
+        self._offered: Engine | None = None
         self._reader: Reader | None = None
         self._version = -1  # of the engine that the reader shares; -1 for one of its own
 
@@ -68,16 +69,16 @@ class SmallGuard:
         name = "default" if Path(folder) == SHIPPED else Path(folder).name
         return cls(GuardHead.load(folder), policy, f"small:{name}")
 
-    def share(self, engine: Engine, chat: Chat | TemplateChat) -> None:
-        """Read pictures with this engine wherever its model is the one that the head was trained with."""
+    def share(self, engine: Engine) -> None:
+        """See pictures with this engine as long as its model is the one that the head was trained with."""
         with self._lock:
-            self._offered, self._reader = (engine, chat), None
+            self._offered, self._reader = engine, None
 
     @property
     def reader(self) -> Reader:
         """Reads and sees pictures, with the engine that was offered or with one of its own."""
         with self._lock:
-            stale = self._offered is not None and self._version not in (-1, self._offered[0].version)
+            stale = self._offered is not None and self._version not in (-1, self._offered.version)
             if self._reader is None or stale:
                 self._reader, self._version = self._open()
             return self._reader
@@ -86,7 +87,7 @@ class SmallGuard:
         """Judge the last message, or the response to all of them, and every picture of the conversation.
 
         Raises:
-            ValueError: messages or pictures that cannot be read. RequestFailed: a picture cannot be read by the model.
+            ValueError: messages or pictures that cannot be read.
         """
         texts, pictures = _words(messages)
         if response is None:
@@ -131,20 +132,21 @@ class SmallGuard:
         return Verdict(False, tuple(h for h in likely if h == best or chances[h] > 0.5), score)
 
     def _open(self) -> tuple[Reader, int]:
-        wanted, dim = self.head.config.model, self.head.config.picture_dim
-        if self._offered is not None:
-            engine, chat = self._offered
-            if states_dim(engine.model) == dim and wanted and fingerprint(engine.model) == wanted:
-                return Reader(engine, chat), engine.version
-        reader = _shipped_reader()
-        if dim and states_dim(reader.engine.model) != dim:
+        wanted, dim, engine = self.head.config.model, self.head.config.picture_dim, self._offered
+        printed = LineReader.load()
+        if not dim:
+            return Reader(printed), -1
+        if engine is not None and states_dim(engine.model) == dim and wanted and fingerprint(engine.model) == wanted:
+            return Reader(printed, engine), engine.version
+        engine = _shipped_engine()
+        if states_dim(engine.model) != dim:
             raise ValueError(
                 f"{self.source}: reads {dim} numbers of a picture, the shipped model gives "
-                f"{states_dim(reader.engine.model)}; train it again: vlm guard train"
+                f"{states_dim(engine.model)}; train it again: vlm guard train"
             )
-        if wanted and fingerprint(reader.engine.model) != wanted:
+        if wanted and fingerprint(engine.model) != wanted:
             log.warning("%s was trained with other weights than the shipped ones: vlm guard train", self.source)
-        return reader, -1
+        return Reader(printed, engine), -1
 
 
 def _words(messages: list[dict]) -> tuple[list[str], list]:
@@ -168,12 +170,10 @@ def _rule(texts: Sequence[str]) -> Verdict:
     return Verdict(True)
 
 
-def _shipped_reader() -> Reader:
+def _shipped_engine() -> Engine:
     """The shipped model on the CPU, for the guard alone."""
     from vlm.checkpoints import load_checkpoint
     from vlm.loading import SHIPPED as MODEL
 
     loaded = load_checkpoint(MODEL, device="cpu", dtype=torch.float32)
-    assert loaded.chat is not None, "the shipped model has a tokenizer"
-    engine = Engine(loaded.model, stop_ids=loaded.chat.stop_ids, tokenizer=loaded.chat.tokenizer)
-    return Reader(engine, loaded.chat)
+    return Engine(loaded.model, stop_ids=frozenset())
