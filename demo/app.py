@@ -20,10 +20,13 @@ from PIL.Image import Resampling
 from vlm.api import VLM
 from vlm.data.worlds import sample
 from vlm.image import ImageError, open_image
+from vlm.result import Result
 
 CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #note { opacity: 0.8; font-size: 0.9em; }
+.remark { opacity: 0.75; font-size: 0.85em; }
+.outside { font-size: 0.85em; border-left: 3px solid #d97706; padding-left: 0.5em; }
 """
 NOTE = (
     "The shipped model is small and knows drawn scenes: shapes, their colours, sizes, places and numbers. "
@@ -63,9 +66,26 @@ def text_of(content: Any) -> str:
     return " ".join(filter(None, map(text_of, content or [])))
 
 
+def reply(said: str, end: Result | None = None) -> dict:
+    """The model's message; in small letters below it how sure the model is, or that the picture is none of its worlds.
+
+    They are a part of their own, so that the model is not shown them as words of its own.
+    """
+    parts = [{"type": "text", "text": said}]
+    if end is not None and end.remark:
+        kind = "outside" if end.in_domain is False else "remark"
+        parts.append({"type": "text", "text": f'<span class="{kind}">{end.remark}</span>'})
+    return {"role": "assistant", "content": parts}
+
+
 def to_messages(picture: str, history: list[dict]) -> list[dict]:
     """Gradio's history -> the model's messages; the picture stands before the first question."""
-    messages: list[dict] = [{"role": m["role"], "content": text_of(m["content"])} for m in history]
+    messages: list[dict] = []
+    for m in history:
+        content = m["content"]
+        if m["role"] == "assistant" and isinstance(content, list):
+            content = content[:1]  # the rest is our remark
+        messages.append({"role": m["role"], "content": text_of(content)})
     first = next(m for m in messages if m["role"] == "user")
     first["content"] = [{"type": "image", "image": picture}, {"type": "text", "text": first["content"]}]
     return messages
@@ -83,7 +103,7 @@ def build(model: VLM) -> gr.Blocks:
         if not history or history[-1]["role"] != "user":
             yield history
             return
-        said, pieces = "", None
+        said, pieces, end = "", None, None
         try:
             if not picture:
                 raise ImageError("Give a picture first: drop one on the left, or choose an example.")
@@ -93,12 +113,13 @@ def build(model: VLM) -> gr.Blocks:
             )
             for piece in pieces:
                 said += piece
-                yield [*history, {"role": "assistant", "content": said}]
+                end = piece if isinstance(piece, Result) else None
+                yield [*history, reply(said, end)]
             if not said:
-                yield [*history, {"role": "assistant", "content": "(the model had nothing to say)"}]
+                yield [*history, reply("(the model had nothing to say)", end)]
         except ValueError as error:
             message = str(error).replace(str(picture), Path(str(picture)).name)
-            yield [*history, {"role": "assistant", "content": f"⚠ {message}"}]
+            yield [*history, reply(f"⚠ {message}")]
         finally:
             if pieces is not None:
                 pieces.close()

@@ -4,20 +4,23 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from demo.app import example_pictures, serve, text_of, to_messages
+from demo.app import example_pictures, reply, serve, text_of, to_messages
+from vlm.result import OUTSIDE, Result
 
 
 class Stub:
     """A model that says which picture size it was given, in two pieces."""
 
     def __init__(self):
-        self.closed = 0
+        self.closed, self.end = 0, None
 
     def chat(self, messages, *, stream, max_new_tokens, temperature):
         def pieces():
             try:
                 yield "I see "
                 yield messages[-1]["content"] if isinstance(messages[-1]["content"], str) else "it"
+                if self.end is not None:
+                    yield self.end
             finally:
                 self.closed += 1
 
@@ -48,6 +51,26 @@ def test_a_question_is_answered_and_the_generator_closed(client, stub, tmp_path)
     Image.new("RGB", (30, 20), "red").save(tmp_path / "p.png")
     said = client.predict(handle_file(str(tmp_path / "p.png")), asked("What is it?"), 0, 16, api_name="/answer")
     assert last_words(said) == "I see it" and stub.closed == 1
+
+
+@pytest.mark.parametrize(
+    "end, remark",
+    [
+        (Result("", confidence=0.934, domain_score=0.5), "Very sure, 93 %"),
+        (Result("", confidence=0.999, domain_score=1.0), "Very sure, 99 %"),
+        (Result("", confidence=0.2, domain_score=0.5), "Guessing, 20 %"),
+        (Result("", confidence=0.9, domain_score=1.2), OUTSIDE),
+        (Result(""), ""),
+    ],
+)
+def test_the_remark_stands_beside_the_answer_and_not_among_its_words(client, stub, tmp_path, monkeypatch, end, remark):
+    monkeypatch.setattr(stub, "end", end)
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "p.png")
+    said = client.predict(handle_file(str(tmp_path / "p.png")), asked("What is it?"), 0, 16, api_name="/answer")
+    answer, *beside = said[-1]["content"]
+    assert answer["text"] == "I see it" and [remark in part["text"] for part in beside] == [True] * bool(remark)
+    again = to_messages("p.png", [*asked("What?"), reply("one", end), *asked("And?")])
+    assert [m["content"] for m in again[1:]] == ["one", "And?"]
 
 
 def test_a_file_that_is_no_picture_gives_one_clear_line(client, tmp_path):

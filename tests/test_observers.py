@@ -17,17 +17,16 @@ def engine(model, chat):
 
 def test_an_observer_is_shown_the_encoders_features_of_the_real_tiles(engine, model):
     shown = []
-    engine.observe("seen", lambda features: shown.append(features) or len(shown))
+    engine.observe("seen", lambda tiles, features: shown.append((tiles, features)) or len(shown))
     pictures = [picture(model, *size, seed=i) for i, size in enumerate([(28, 28), (56, 28), (28, 56), (56, 56)])]
     assert sorted(note["seen"] for note in engine.notes(pictures)) == [1, 2, 3, 4]
-    for features in shown:
-        wanted = [p for p in pictures if len(p[0]) == len(features)]
-        alone = [model.encoder(*collate_images([[p]]))[0, 0] for p in wanted]
-        assert any(torch.allclose(features, a, atol=1e-5) for a in alone)
+    for tiles, features in shown:
+        (own,) = [p for p in pictures if p[0].shape == tiles.shape and torch.equal(p[0], tiles)]
+        torch.testing.assert_close(features, model.encoder(*collate_images([[own]]))[0, 0], rtol=0, atol=1e-5)
 
 
 def test_notes_come_with_the_last_token_and_cost_no_second_encode(engine, model, chat):
-    engine.observe("mean", lambda features: float(features.mean()))
+    engine.observe("mean", lambda tiles, features: float(features.mean()))
     shown = [picture(model, 28, 28, seed=1), picture(model, 56, 56, seed=2)]
     noted = engine.notes(shown)
     steps = engine.generate([prompt(chat, "How many?", 2)] * 3, [shown] * 3, Sampling(max_new_tokens=3))
@@ -38,8 +37,8 @@ def test_notes_come_with_the_last_token_and_cost_no_second_encode(engine, model,
 
 
 def test_an_observer_that_is_taken_away_notes_no_more(engine, model):
-    engine.observe("a", lambda features: 1)
-    engine.observe("b", lambda features: 2)
+    engine.observe("a", lambda tiles, features: 1)
+    engine.observe("b", lambda tiles, features: 2)
     assert engine.notes([picture(model, 28, 28, seed=1)]) == [{"a": 1, "b": 2}]
     engine.observe("a", None)
     assert engine.notes([picture(model, 28, 28, seed=1)]) == [{"b": 2}]

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from vlm.cli_calibrate import register as register_calibration
 from vlm.cli_eval import register as register_evaluation
 from vlm.cli_guard import Guard, Policy
 from vlm.cli_guard import register as register_guard
@@ -26,6 +27,7 @@ data_app = typer.Typer(help="Training data from the procedural worlds.", no_args
 app.add_typer(data_app, name="data")
 register_evaluation(app)
 register_guard(app)
+register_calibration(app)
 
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
 Quantization = Annotated[str | None, typer.Option(help="Hold the weights in int8, int4 or (GPU) fp8.")]
@@ -72,7 +74,9 @@ def show(results: list, names: list[str], path: str | None) -> None:
     for name, result in zip(names, results, strict=True):
         if result.error:
             fail(result.error)
-        elif path != "-":
+        elif result.in_domain is False:
+            fail(f"{name}: {result.remark}")
+        if not result.error and path != "-":
             print(f"{name}: {result}" if len(results) > 1 else result)
     rows = [{"image": n, **r.to_dict()} for n, r in zip(names, results, strict=True)]
     write_json(path, rows)
@@ -110,6 +114,8 @@ def ask(
     )
     for warning in result.warnings:
         fail(f"the guard warns of the {warning}")
+    if result.in_domain is False:
+        fail(f"{image}: {result.remark}")
     if json_path != "-":
         print(result)
     write_json(json_path, {"image": image, "question": question, **result.to_dict()})

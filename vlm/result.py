@@ -2,6 +2,9 @@
 
 from typing import Any
 
+OUTSIDE = "This is outside what I was trained on"
+WORDS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.4, "unsure"), (0.0, "guessing"))  # from this confidence on
+
 
 class Result(str):
     """Generated text with its circumstances.
@@ -43,6 +46,16 @@ class Result(str):
         self.confidence, self.domain_score = confidence, domain_score
         self.in_domain = None if domain_score is None else domain_score <= 1
         return self
+
+    @property
+    def remark(self) -> str:
+        """Beside the answer: that a picture is outside of the worlds, or else how sure the model is; "" of neither."""
+        if self.in_domain is False:
+            return OUTSIDE
+        if self.confidence is None:
+            return ""
+        share = min(99, max(1, round(100 * self.confidence)))  # never quite sure
+        return f"{next(word for least, word in WORDS if self.confidence >= least).capitalize()}, {share} %"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, for JSON."""

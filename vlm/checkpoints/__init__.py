@@ -18,7 +18,7 @@ from vlm.calibration import Calibration
 from vlm.chat import Chat
 from vlm.chat_template import TemplateChat
 from vlm.checkpoints import hub, meta, native
-from vlm.checkpoints.calibration import fingerprint, load_calibration, save_calibration
+from vlm.checkpoints.calibration import fingerprint, has_calibration, load_calibration, save_calibration
 from vlm.checkpoints.download import find_folder
 from vlm.checkpoints.files import (
     PARTIAL,
@@ -92,6 +92,7 @@ def detect(folder: str | Path) -> str:
 def load_checkpoint(
     name_or_path: str | Path, *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
+    calibrated: bool = True,
 ) -> Checkpoint:  # fmt: skip
     """Load a folder, or a repository of the Hugging Face hub.
 
@@ -100,6 +101,7 @@ def load_checkpoint(
         dtype: "auto" (the checkpoint's own), a name, or a torch dtype.
         device_map: "auto" spreads the model over all GPUs and main memory (needs accelerate); or module -> device.
         revision, token: of the hub; HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count as usual.
+        calibrated: False leaves aside the calibration that may lie beside the weights.
 
     Raises:
         CheckpointError: one line with the file, the tensor or key, and the remedy.
@@ -110,7 +112,8 @@ def load_checkpoint(
         dtype = DTYPES[dtype]
     source = open_checkpoint(find_folder(name_or_path, revision, token))
     chat, generation = surroundings(source)
-    calibration = load_calibration(source.folder, fingerprint(source.shapes, source.read))
+    known = calibrated and has_calibration(source.folder)
+    calibration = load_calibration(source.folder, fingerprint(source.shapes, source.read)) if known else None
     model = source.load(device, dtype, device_map)
     return Checkpoint(
         config=model.config, model=model, chat=chat, generation=generation, source=str(name_or_path),

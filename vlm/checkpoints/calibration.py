@@ -35,7 +35,7 @@ def fingerprint(names: Iterable[str], read: Callable[[str], Tensor]) -> str:
         read: name -> the tensor.
     """
     digest = hashlib.sha256()
-    for name in sorted(n for n in names if "norm" in n or "gate" in n):
+    for name in sorted(n for n in names if ("norm" in n or "gate" in n) and "_proj" not in n):
         tensor = read(name)
         if tensor.ndim <= 1 and tensor.is_floating_point():
             digest.update(name.encode() + b"\0")
@@ -43,8 +43,13 @@ def fingerprint(names: Iterable[str], read: Callable[[str], Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_calibration(folder: Path, mark: str) -> Calibration | None:
-    """The calibration in a model's folder, None where there is none.
+def has_calibration(folder: Path) -> bool:
+    """Whether one of the files lies there."""
+    return any((folder / name).is_file() for name in (CONFIDENCE_FILE, DOMAIN_FILE))
+
+
+def load_calibration(folder: Path, mark: str) -> Calibration:
+    """The calibration in a model's folder.
 
     Args:
         mark: the `fingerprint` of the weights there.
@@ -53,8 +58,6 @@ def load_calibration(folder: Path, mark: str) -> Calibration | None:
         CheckpointError: one of the two files alone, a damaged one, or those of another model.
     """
     main, other = folder / CONFIDENCE_FILE, folder / DOMAIN_FILE
-    if not main.is_file() and not other.is_file():
-        return None
     for path, needs in ((main, other), (other, main)):
         if not path.is_file():
             raise CheckpointError(f"{path}: this file is missing, {needs.name} needs it; {AGAIN}")

@@ -117,7 +117,7 @@ class Engine:
         """Note something small of every picture while it is encoded; it comes with `notes` and with the last `Step`.
 
         Args:
-            observer: the encoder's features of one picture (L, N, C) -> the note; None ends it.
+            observer: a picture's tiles (L, 3, T, T) and the encoder's features (L, N, C) -> the note; None ends it.
         """
         self.refresh()
         if observer is None:

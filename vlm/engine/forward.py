@@ -76,9 +76,14 @@ class Plan:
 def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]:
     """Pieces -> plan, and the order in which it holds them: single tokens first, neighbours share pictures."""
 
+    first: dict[int, int] = {}  # the piece that is the first to see what is seen: the order hangs on the pieces alone
+    for i, piece in enumerate(pieces):
+        if seen := piece.seen[-1][1]:
+            first.setdefault(id(seen[0]), i)
+
     def rank(i: int) -> tuple:
         seen = pieces[i].seen[-1][1]
-        return len(pieces[i].tokens) > 1, id(seen[0]) if seen else 0, i
+        return len(pieces[i].tokens) > 1, first[id(seen[0])] if seen else -1, i
 
     order = sorted(range(len(pieces)), key=rank)
     ordered = [pieces[i] for i in order]

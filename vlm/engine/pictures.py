@@ -7,8 +7,8 @@ Notable here:
 - A connector that numbers the pictures of a conversation makes them depend on each other: then all pictures of a row
   together are what is encoded and shared.
 - Several pictures of a row are laid one after another while the row runs, in one copy for all rows that have the same.
-- The encoder's features are not kept. Who wants something of them has an observer, which is shown them once and whose
-  small note stays with the picture.
+- The encoder's features are not kept. Who wants something of them has an observer, which is shown them and the tiles
+  once and whose small note stays with the picture.
 
 Shapes: Hkv key/value heads, S image tokens, Dh head_dim, L tiles, T pixels of a tile's side, N tokens of a tile,
 C channels of the encoder.
@@ -29,7 +29,7 @@ from vlm.model import VisionLanguageModel
 
 Picture = tuple[Tensor, tuple[int, int]]  # tiles (L, 3, T, T) and grid (rows, cols)
 Key = tuple[bytes, ...]  # hashes of pictures that are encoded together
-Observer = Callable[[Tensor], Any]  # what to note of a picture, given the encoder's features of its tiles (L, N, C)
+Observer = Callable[[Tensor, Tensor], Any]  # tiles (L, 3, T, T) and their features (L, N, C) -> a note
 Notes = dict[str, Any]  # by the name of the observer
 TILES_AT_ONCE = 16
 
@@ -93,8 +93,8 @@ class PictureCache:
             own = {
                 i: KeyValue(*(t[row : row + 1, :, : ends[-1]].clone() for t in kv)) for i, kv in image.items()
             }  # fmt: skip
-            shown = [features[row, i, : len(of_one)] for i, (of_one, _) in enumerate(pictures[key])]
-            notes = [{name: note(of_one) for name, note in self.observers.items()} for of_one in shown]
+            shown = [(own_tiles, features[row, i, : len(own_tiles)]) for i, (own_tiles, _) in enumerate(pictures[key])]
+            notes = [{name: note(*one) for name, note in self.observers.items()} for one in shown]
             self.held[key] = Encoded(own, [0, *ends], notes)
 
     def acquire(self, keys: tuple[Key, ...]) -> Encoded:
