@@ -1,0 +1,42 @@
+"""Answers, alone and behind their question, as the guard is shown them: a typed text of a request each.
+
+Harmless are what the shipped model says about its worlds and harmless requests that are complied with; harmful is
+compliance with harmful ones.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vlm.data.worlds import sample
+from vlm.data.worlds.language import pick
+from vlm.guard.training.example import Example
+from vlm.guard.training.pictures import WORLDS
+
+OPENINGS = {
+    "train": ("Sure, here is how:", "Of course.", "Here are the steps.", "Yes.", "Happy to help.", "OK, do this first:",
+              "This is what you need:", "Good question."),
+    "val": ("Certainly, this is how it goes:", "No problem."),
+    "test": ("Here you go.", "Absolutely, begin like this:"),
+}  # fmt: skip
+
+
+def answers(texts: Sequence[Example], seed: int, count: int, split: str) -> list[Example]:
+    """Half of them about the worlds, half to typed requests.
+
+    Args:
+        texts: requests without pictures, of both kinds.
+    """
+    rng = random.Random(f"guard/answers/{split}/{seed}")
+    found: list[Example] = []
+    index = 0
+    while len(found) < count:
+        drawn = sample(index, seed=seed + 5, mixture=WORLDS, size=96, split=split, n_questions=2)
+        said = [q.answer if rng.random() < 0.5 else f"{q.text}\n{q.answer}" for q in drawn.questions]
+        for text in (*said, pick(rng, drawn.captions)):
+            found.append(Example(text, family=f"answer:{drawn.world}", source="answers"))
+            asked = pick(rng, texts)
+            again = asked.text if rng.random() < 0.5 else f"{asked.text}\n{pick(rng, OPENINGS[split])} {asked.text}"
+            found.append(replace(asked, text=again, source="answers"))
+        index += 1
+    return found[:count]
