@@ -1,4 +1,5 @@
 # make demo | make test | make lint: each makes the environment first, and again after pyproject.toml changed.
+# make model DATA=FOLDER measures the shipped model for its card; the same command goes on where it was stopped.
 # PYTHON=python3.12 chooses the interpreter; VENV=dir an environment of your own that is already complete.
 
 PYTHON ?= python3
@@ -6,13 +7,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 7860
+DATA ?=
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint model clean
 
 help:
 	@echo "make demo    the image Q&A page at http://127.0.0.1:$(PORT)"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make model   every figure of the shipped model: docs/card, vlm/weights/README.md; DATA=folder of the packs"
 	@echo "make clean   remove $(VENV)"
 
 install: $(STAMP)
@@ -34,6 +37,9 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+model: $(STAMP)
+	$(BIN)/vlm card --out docs/card --markdown vlm/weights/README.md $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV)

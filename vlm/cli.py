@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from vlm.cli_calibrate import register as register_calibration
+from vlm.cli_card import register as register_card
 from vlm.cli_eval import register as register_evaluation
 from vlm.cli_guard import Guard, Policy
 from vlm.cli_guard import register as register_guard
@@ -28,6 +29,7 @@ app.add_typer(data_app, name="data")
 register_evaluation(app)
 register_guard(app)
 register_calibration(app)
+register_card(app)
 
 Model = Annotated[str | None, typer.Option(help="Model folder or hub id; the shipped model where absent.")]
 Quantization = Annotated[str | None, typer.Option(help="Hold the weights in int8, int4 or (GPU) fp8.")]

@@ -70,8 +70,13 @@ def render(template: str, content: dict[str, Any]) -> str:
         loader=FileSystemLoader(Path(__file__).with_name("templates")), undefined=StrictUndefined,
         autoescape=select_autoescape(("html.j2",)), keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters.update(percent=percent, width=width, interval=interval, cell=cell, code=code)
+    environment.filters.update(percent=percent, width=width, interval=interval, cell=cell, code=code, sentence=sentence)
     return environment.get_template(template).render(**content)
+
+
+def sentence(text: str) -> str:
+    """First letter large, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def percent(share: float | None) -> str:

@@ -1,0 +1,211 @@
+"""Questions of a world by family, asked with their pictures and blind, as tables with intervals.
+
+Notable here:
+- As many questions of each family as a table states, one of a family per picture: within a family they are independent,
+  its interval is Wilson's. Rows that join families are clustered by picture.
+- Blind is measured on the same questions: the pictures of another question, no picture at all, and the commonest
+  answer of the family.
+- Pictures are drawn again when they are asked about, some dozens at a time, so that a table of any size takes the
+  memory of these; one encode serves all questions about a picture, right and wrong ones.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from vlm.api import VLM
+from vlm.data.sample import Sample
+from vlm.data.worlds import sample
+from vlm.evaluation.metrics.stats import mean_score, wilson
+
+PICTURES_AT_ONCE = 48
+PATIENCE = 400  # pictures in a row that offer nothing more of what is wanted
+MAX_NEW_TOKENS = 24
+NOT_THERE = "there is no "
+FALSE_PREMISE = "false-premise"
+YES_NO = ("yes", "no", "true", "false")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """An endless series of drawn pictures, a function of these fields alone."""
+
+    world: str
+    split: str
+    seed: int = 1
+    sizes: tuple[int, ...] = (96,)  # px, in turns
+    emoji: str | None = None  # zip of Noto emoji; None is the system font
+
+    def draw(self, number: int, families: Sequence[str]) -> Sample:
+        """Picture `number` with a question of each of the families that it offers."""
+        return sample(
+            number, seed=self.seed, mixture={self.world: 1.0}, size=self.sizes[number % len(self.sizes)],
+            split=self.split, n_questions=len(families), families=tuple(families), emoji_path=self.emoji,
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """A question and, once it was asked, what was said.
+
+    Attributes:
+        number, families: what its picture is drawn by: `Stream.draw(number, families)`.
+        point: px of the smallest font that the picture is written in; 0 where nothing is, or it is not known.
+        said, wrong_picture, no_picture: the answers.
+        confidence: that `said` is right; None for a model that is not calibrated.
+        likelihood: geometric mean of the probabilities of the tokens of `said`.
+    """
+
+    number: int
+    families: tuple[str, ...]
+    family: str
+    question: str
+    answer: str
+    point: int = 0
+    said: str = ""
+    wrong_picture: str = ""
+    no_picture: str = ""
+    confidence: float | None = None
+    likelihood: float = 0.0
+
+    @property
+    def right(self) -> bool:
+        return same(self.said, self.answer)
+
+
+def same(said: str, answer: str) -> bool:
+    """Whether an answer is right, case and a closing full stop aside."""
+    return said.lower().strip(" .") == answer.lower().strip(" .")
+
+
+def choose_questions(stream: Stream, wanted: Mapping[str, int]) -> list[Asked]:
+    """The first questions of a stream, `wanted[family]` of each, at most one of a family per picture.
+
+    What a world hardly ever offers comes short: then its row says a smaller n.
+    """
+    left = dict(wanted)
+    chosen: list[Asked] = []
+    number = idle = 0
+    while any(left.values()) and idle < PATIENCE or len({a.number for a in chosen}) < 2 and number < PATIENCE:
+        families = tuple(f for f, n in left.items() if n > 0) or tuple(wanted)
+        drawn = stream.draw(number, families)
+        points = [thing.point for thing in drawn.things if thing.point]
+        found = {q.family: q for q in reversed(drawn.questions) if q.family in left}
+        for family, q in found.items():
+            left[family] -= 1
+            chosen.append(Asked(
+                number=number, families=families, family=family, question=q.text, answer=q.answer,
+                point=min(points, default=0),
+            ))  # fmt: skip
+        idle = 0 if found else idle + 1
+        number += 1
+    if not chosen:
+        raise ValueError(f"the world {stream.world} asks nothing of {', '.join(wanted)} in the split {stream.split}")
+    return chosen
+
+
+def ask(model: VLM, stream: Stream, questions: list[Asked], batch_size: int = 64, progress: bool = True) -> None:
+    """Fill in what the model says to each question: with its pictures, with others, with none."""
+    by_number: dict[int, list[Asked]] = defaultdict(list)
+    for asked in questions:
+        by_number[asked.number].append(asked)
+    with tqdm(total=len(questions), desc=f"{stream.world}, {stream.split}", unit="q", disable=not progress) as bar:
+        for chunk in even_parts(list(by_number.values()), PICTURES_AT_ONCE):
+            shown = [stream.draw(rows[0].number, rows[0].families).pictures for rows in chunk]
+            asked = [(a, i) for i, rows in enumerate(chunk) for a in rows]
+            other = len(chunk) // 2
+            right = _said(model, [(shown[i], a.question) for a, i in asked], batch_size)
+            wrong = _said(model, [(shown[(i + other) % len(chunk)], a.question) for a, i in asked], batch_size)
+            blind = _said(model, [((), a.question) for a, _ in asked], batch_size)
+            for (a, _), *said in zip(asked, right, wrong, blind, strict=True):
+                a.said, a.wrong_picture, a.no_picture = map(str, said)
+                a.confidence = said[0].confidence
+                a.likelihood = math.exp(said[0].logprob) if said[0].logprob is not None else 0.0
+            bar.update(len(asked))
+
+
+def even_parts(items: list, most: int) -> Iterator[list]:
+    """A list in as few parts of at most `most` as it takes, of nearly equal length."""
+    n = math.ceil(len(items) / most)
+    for k in range(n):
+        yield items[k * len(items) // n : (k + 1) * len(items) // n]
+
+
+def _said(model: VLM, asked: list[tuple[tuple[Image.Image, ...], str]], batch_size: int) -> list:
+    conversations = [
+        [{"role": "user", "content": [*({"type": "image", "image": p} for p in pictures),
+                                      {"type": "text", "text": question}]}]
+        for pictures, question in asked
+    ]  # fmt: skip
+    return model.generate(conversations, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size, temperature=0.0)
+
+
+Groups = Mapping[str, Callable[[Asked], bool]]
+
+
+def tabulate(questions: list[Asked], families: Iterable[str], groups: Groups | None = None) -> list[dict[str, Any]]:
+    """A row for all questions, for each of the groups and for each family, in this order; those of none are left out.
+
+    Returns rows of name, n, accuracy, low and high (95 %), verbatim (case and all), wrong_picture, no_picture and
+    majority, all of these as shares.
+    """
+    parts = {"all": questions}
+    parts |= {name: [a for a in questions if belongs(a)] for name, belongs in (groups or {}).items()}
+    parts |= {family: [a for a in questions if a.family == family] for family in families}
+    return [{"name": name, **score(part)} for name, part in parts.items() if part]
+
+
+def score(part: list[Asked]) -> dict[str, Any]:
+    """The figures of a row."""
+    n = len(part)
+    right = [a.right for a in part]
+    low, high = interval(right, [a.number for a in part])
+    commonest = Counter((a.family, a.answer.lower()) for a in part)
+    best = {family: max(k for (f, _), k in commonest.items() if f == family) for family, _ in commonest}
+    shares = {
+        "accuracy": sum(right) / n,
+        "low": low,
+        "high": high,
+        "verbatim": sum(a.said == a.answer for a in part) / n,
+        "wrong_picture": sum(same(a.wrong_picture, a.answer) for a in part) / n,
+        "no_picture": sum(same(a.no_picture, a.answer) for a in part) / n,
+        "majority": sum(best.values()) / n,
+    }
+    return {"n": n, **{name: round(value, 4) for name, value in shares.items()}}
+
+
+def interval(right: Sequence[bool], pictures: Sequence[int]) -> tuple[float, float]:
+    """95 %: Wilson's where each picture counts once, else clustered by picture; all alike, Wilson's over pictures."""
+    clusters = set(pictures)
+    if len(clusters) == len(right):
+        return wilson(sum(right), len(right))
+    found = mean_score([float(r) for r in right], pictures)
+    if found["error"] == 0 or math.isnan(found["error"]):
+        return wilson(found["mean"] * len(clusters), len(clusters))
+    return max(found["low"], 0.0), min(found["high"], 1.0)
+
+
+def false_premises(questions: list[Asked]) -> dict[str, Any] | None:
+    """How often a question about what is not there is told so, and how often one about what is there.
+
+    An alarm is an answer that begins with "there is no". Yes/no questions and plain counts suppose nothing and are
+    left out. None where nothing of the kind was asked.
+    """
+    false = [a for a in questions if a.family == FALSE_PREMISE]
+    true = [a for a in questions if a.family not in (FALSE_PREMISE, "count") and a.answer.lower() not in YES_NO]
+    if not false:
+        return None
+    return {"detected": _alarms(false), "exact": round(sum(a.right for a in false) / len(false), 4),
+            "false_alarms": _alarms(true)}  # fmt: skip
+
+
+def _alarms(part: list[Asked]) -> dict[str, Any]:
+    alarms = [a.said.lower().startswith(NOT_THERE) for a in part]
+    low, high = interval(alarms, [a.number for a in part])
+    return {"n": len(part), "k": sum(alarms), "share": round(sum(alarms) / max(len(part), 1), 4),
+            "low": round(low, 4), "high": round(high, 4)}  # fmt: skip
