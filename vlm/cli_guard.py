@@ -1,22 +1,51 @@
 """The command that asks a guard alone, and the options that put one around a model."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-Guard = Annotated[str | None, typer.Option(help="Folder or hub id of a Llama Guard 3 around the model.")]
+from vlm.cli_guard_training import evaluate, train
+
+Guard = Annotated[
+    str, typer.Option(help="Around the model: default, none, a folder of vlm guard train, or a Llama Guard 3.")
+]
 Policy = Annotated[str | None, typer.Option(help="YAML file of what the guard judges; the package's own where absent.")]
 
 
+def named(guard: str) -> str | None:
+    """What `vlm.load` takes for an option of the command line."""
+    return None if guard == "none" else guard
+
+
+class Commands(TyperGroup):
+    """`vlm guard train ...` and `vlm guard eval ...`; whatever else follows `guard` is judged."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = args[0] in self.commands
+        return super().resolve_command(ctx, args if known else ["judge", *args])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("--") and args[0] != "--help":  # an option before the words
+            args = ["judge", *args]
+        return super().parse_args(ctx, args)
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command to `vlm`."""
-    app.command(name="guard")(judge)
+    """Add the commands to `vlm`."""
+    commands = typer.Typer(cls=Commands, no_args_is_help=True, help="Ask a guard, train the small one, measure any.")
+    commands.command(name="judge")(judge)
+    commands.command(name="train")(train)
+    commands.command(name="eval")(evaluate)
+    app.add_typer(commands, name="guard")
 
 
 def judge(
     items: Annotated[list[str], typer.Argument(metavar="IMAGE... TEXT", help="Pictures, if any, and the words.")],
-    guard: Annotated[str, typer.Option(help="Folder or hub id of a Llama Guard 3.")],
+    guard: Annotated[
+        str, typer.Option(help="default, a folder of vlm guard train, or folder or hub id of a Llama Guard 3.")
+    ] = "default",
     response: Annotated[str | None, typer.Option(help="Judge this answer instead of the question.")] = None,
     policy: Policy = None,
     json_path: Annotated[

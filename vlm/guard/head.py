@@ -91,6 +91,7 @@ class GuardHead(nn.Module):
         self.pool = nn.Linear(d, 1)
         self.out = nn.Linear(2 * d, 1 + len(HAZARDS))
         nn.init.normal_(self.embed.weight, std=0.05)
+        nn.init.zeros_(self.embed.weight.data[PAD])
         nn.init.normal_(self.positions.weight, std=0.05)
 
     def encode_text(self, text: str, read: str = "") -> Tensor:

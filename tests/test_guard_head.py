@@ -1,0 +1,165 @@
+"""The guard's head: words without disguise, windows that leave nothing out, a folder that is a guard or an error."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlm.guard.head import MAX_PICTURE_TOKENS, GuardHead, HeadConfig, collate, is_guard, pool_tokens
+from vlm.guard.words import N_PARTS, PAD, READ, TYPED, UNKNOWN, Words, base_forms, normalise, split_words, windows
+
+TINY = HeadConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=32, picture_dim=6, n_buckets=50, window=8, overlap=3)
+KNOWN = ["how", "do", "i", "bake", "bread"]
+
+
+def tiny(**changes) -> GuardHead:
+    torch.manual_seed(0)
+    return GuardHead(
+        dataclasses.replace(TINY, **changes), KNOWN, ["bake", "stab"] if changes.get("meaning_dim") else []
+    )
+
+
+@pytest.mark.parametrize("disguised, plain", [
+    ("B4ke  Br3ad", "bake  bread"), ("b\u200ba\u00adke", "bake"), ("bаke", "bake"), ("ｂａｋｅ", "bake"),
+    ("bàkē", "bake"), ("b.a.k.e it", "bake it"), ("b a k e  it", "bake  it"), ("b-r-e-a-d", "bread"), ("I'm", "i'm"),
+    ("mp3 h2o", "mp3 h2o"),
+    ("2024", "2024"), ("a i", "a i"), ("$ugar", "sugar"),
+])  # fmt: skip
+def test_disguises_are_taken_off(disguised, plain):
+    assert normalise(disguised) == plain
+
+
+def test_words_are_letters_and_lengths_of_numbers():
+    assert split_words("Bake 250 loaves, don't wait!") == ["bake", "000", "loaves", "don't", "wait"]
+    assert split_words("?!") == []
+
+
+def test_base_forms_reach_the_verb():
+    for word, base in (
+        ("stabbing", "stab"),
+        ("baked", "bake"),
+        ("baking", "bake"),
+        ("carries", "carry"),
+        ("kills", "kill"),
+    ):
+        assert base in list(base_forms(word))
+
+
+def test_ids_have_one_width_and_know_inflections_by_meaning():
+    words = Words(KNOWN, 50, ["stab", "bake"])
+    known, unknown = words.ids("bake"), words.ids("stabbing")
+    assert len(known) == len(unknown) == N_PARTS - 1
+    assert known[0] > UNKNOWN and unknown[0] == UNKNOWN and (known[1], unknown[1]) == (2, 1)
+    assert max(known + unknown) < words.n_rows
+    long = words.ids("a" * 5_000)
+    assert len(long) == N_PARTS - 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 13, 14, 40])
+def test_windows_leave_no_word_out(n):
+    pieces = windows([str(i) for i in range(n)], 8, 3)
+    assert all(len(p) <= 8 for p in pieces) and len(pieces[0]) == min(n, 8)
+    assert {w for p in pieces for w in p} == {str(i) for i in range(n)}
+    assert all(a[-3:] == b[:3] for a, b in zip(pieces, pieces[1:], strict=False))
+
+
+def test_windows_of_typed_and_read_words_stand_side_by_side():
+    head = tiny()
+    rows = head.windows(" ".join("abcdefghij"), "bread")
+    assert len(rows) == 1  # spelt out, it is one word
+    rows = head.windows("one two three four five six seven eight nine ten", "bread")
+    assert len(rows) == 2 and all((r[:, 0] == READ).sum() == 1 for r in rows)
+    assert (rows[0][:, 0] == TYPED).sum() == 8
+    assert head.encode_text("", "").shape == (0, N_PARTS)
+
+
+@pytest.mark.parametrize("meaning", [0, 4])
+def test_padding_and_neighbours_change_nothing(meaning):
+    head = tiny(meaning_dim=meaning).eval()
+    texts, states = ["how do i bake", "", "bread"], [torch.randn(5, 6), None, torch.randn(2, 6)]
+    ids = [head.encode_text(t, r) for t, r in zip(texts, ["", "", "how do i"], strict=True)]
+    together, hazards = head(**collate(ids, states))
+    assert together.shape == (3,) and hazards.shape == (3, 13)
+    for i in range(3):
+        alone, _ = head(**collate(ids[i : i + 1], states[i : i + 1]))
+        torch.testing.assert_close(alone[0], together[i])
+
+
+def test_order_reading_and_pictures_count():
+    head = tiny().eval()
+
+    def logit(text, read="", state=None):
+        return head(**collate([head.encode_text(text, read)], [state]))[0].item()
+
+    picture = torch.randn(3, 6)
+    said = [logit("bake bread"), logit("bread bake"), logit("", "bake bread"), logit("bake bread", "", picture)]
+    assert len({round(s, 6) for s in said}) == 4
+
+
+def test_a_text_alone_needs_no_picture_weights():
+    head = tiny(picture_dim=0)
+    assert not any(name.startswith("picture") for name in head.state_dict())
+    assert head(**collate([head.encode_text("bake")]))[0].shape == (1,)
+
+
+def test_many_tokens_are_pooled():
+    assert pool_tokens(torch.ones(3, 6)).shape == (3, 6)
+    many = pool_tokens(torch.arange(4.0 * MAX_PICTURE_TOKENS)[:, None].expand(-1, 6))
+    assert many.shape == (MAX_PICTURE_TOKENS, 6) and torch.equal(many[0], torch.full((6,), 1.5))
+
+
+def test_probability_is_half_at_the_threshold():
+    head = tiny(threshold=1.25, temperature=2.0)
+    assert torch.equal(head.probability(torch.tensor([1.25])), torch.tensor([0.5]))
+    assert head.probability(torch.tensor([3.25]))[0] == pytest.approx(torch.sigmoid(torch.tensor(1.0)).item())
+
+
+def test_a_saved_head_says_the_same(tmp_path):
+    head = tiny(meaning_dim=4, threshold=0.5).eval()
+    head.meanings.normal_()
+    head.load_state_dict({k: v.bfloat16().float() for k, v in head.state_dict().items()})
+    head.save(tmp_path / "g")
+    again = GuardHead.load(tmp_path / "g")
+    assert again.config == head.config and again.words.lexicon == head.words.lexicon and not again.training
+    batch = collate([head.encode_text("how do i stab bread")], [torch.randn(2, 6)])
+    torch.testing.assert_close(again(**batch)[0], head(**batch)[0])
+    assert is_guard(tmp_path / "g")
+    assert {t.dtype for t in load_file(tmp_path / "g/model.safetensors").values()} == {torch.bfloat16}
+    head.save(tmp_path / "g")  # a guard is replaced by a guard
+
+
+def test_what_is_no_guard_is_one_clear_error(tmp_path):
+    folder = tmp_path / "g"
+    with pytest.raises(ValueError, match="missing"):
+        GuardHead.load(folder)
+    tiny().save(folder)
+    config = (folder / "config.json").read_text()
+    for old, new, said in (
+        ("gated-vlm-guard", "gated-cross-attention", "holds no guard"), ('"version": 1', '"version": 9', "version 9"),
+        ('"dim": 16', '"dim": 32', "expected"), ('"n_heads": 2', '"heads": 2', "heads"),
+        ('"window": 8', '"window": 2', "overlap"),
+    ):  # fmt: skip
+        (folder / "config.json").write_text(config.replace(old, new))
+        with pytest.raises(ValueError, match=said):
+            GuardHead.load(folder)
+    (folder / "config.json").write_text(config)
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "more": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="more"):
+        GuardHead.load(folder)
+    (folder / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="safetensors"):
+        GuardHead.load(folder)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="something other"):
+        tiny().save(tmp_path / "other")
+    assert not is_guard(tmp_path / "other")
+
+
+def test_padding_row_stays_zero():
+    head = tiny()
+    assert not head.embed.weight[PAD].any()
+    head(**collate([head.encode_text("how do i bake")]))[0].sum().backward()
+    assert not head.embed.weight.grad[PAD].any()

@@ -1,0 +1,106 @@
+"""All that the shipped guard is trained and validated on, drawn by seed, and what its reader and encoder make of it.
+
+Notable here:
+- Written prompts and AILuminate's are moved into pictures, laid beside pictures, and left as they are; emoji pairs and
+  the model's own worlds are pictures from the start.
+- While training, half of the print is what the reader reads and half the true words with letters changed at random:
+  the head shall neither trust the reader's spelling nor depend on its habits.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from vlm.guard.reading import Reader
+from vlm.guard.training import pictures, prompts
+from vlm.guard.training.example import Example
+from vlm.image import preprocess
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of each are drawn.
+
+    Args:
+        prompts: written requests; of those, beside AILuminate's, others are moved into pictures.
+        typeset: requests in pictures. beside: beside pictures that have nothing to do with them.
+        emoji: pairs of a picture and a question. worlds: questions about the model's own worlds.
+        repeats: how often each of AILuminate's prompts is taken.
+    """
+
+    prompts: int = 30_000
+    typeset: int = 2_400
+    beside: int = 800
+    emoji: int = 1_600
+    worlds: int = 800
+    repeats: int = 3
+
+    def scaled(self, share: float, repeats: int = 1) -> "Counts":
+        """The same in proportion, but for AILuminate's prompts; of what there is, two or more."""
+        counts = {name: n and max(2, round(n * share)) for name, n in vars(self).items()}
+        return Counts(**counts | {"repeats": repeats})
+
+
+TEXTS = Counts(typeset=0, beside=0, emoji=0, worlds=0)
+
+
+def draw(
+    split: str, seed: int, counts: Counts, ailuminate: Sequence[Example] = (), leave_out: str = "",
+    emoji: str | None = None,
+) -> list[Example]:  # fmt: skip
+    """Examples of one split, in a fixed order.
+
+    Args:
+        ailuminate: its prompts of that split.
+        leave_out: a category of which no harmful example is drawn.
+        emoji: zip of emoji; the system font where absent.
+    """
+    written = prompts.examples(seed, counts.prompts, split, leave_out)
+    collected = [e for e in ailuminate if not leave_out or e.category != leave_out]
+    texts = written + collected
+    found = written + collected * counts.repeats
+    if counts.typeset:
+        found += pictures.typeset_pairs(texts, seed, counts.typeset, split)
+    if counts.beside:
+        found += pictures.beside_pictures(texts, seed, counts.beside, split)
+    if counts.emoji:
+        found += [
+            e for e in pictures.emoji_pairs(seed, counts.emoji, split, emoji) if e.category != leave_out or not e.unsafe
+        ]
+    if counts.worlds:
+        found += pictures.worlds(seed, counts.worlds, split, emoji)
+    return found
+
+
+def see(
+    examples: Sequence[Example], reader: Reader, *, noisy: random.Random | None = None,
+    progress: Callable[[int, int], object] = lambda done, of: None,
+) -> tuple[list[Example], list[Tensor | None]]:  # fmt: skip
+    """Examples with the words that the guard reads in their pictures, and the states (S, C) of their first picture.
+
+    Args:
+        noisy: draws which words are the reader's and which the true ones misspelt; None takes the reader's.
+    """
+    seen, states, shown = [], [], [e for e in examples if e.pictures]
+    done = 0
+    for example in examples:
+        if not example.pictures:
+            seen.append(example)
+            states.append(None)
+            continue
+        if noisy is not None and noisy.random() < 0.5:
+            words = prompts.misspell(example.read, noisy, noisy.uniform(0, 0.12))
+            picture = reader.engine and reader.engine.look(
+                preprocess(example.pictures[0], reader.engine.model.config.image)
+            )
+            state = None if picture is None else picture.float().cpu()
+        else:
+            look = reader.look(example.pictures[:1])[0]
+            words, state = look.words, look.states
+        seen.append(replace(example, pictures=(), read=words))
+        states.append(state)
+        done += 1
+        progress(done, len(shown))
+    return seen, states
