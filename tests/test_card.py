@@ -1,6 +1,7 @@
 """A card says what was measured, of these weights, and nothing else."""
 
 import json
+import random
 import re
 import zipfile
 
@@ -10,9 +11,10 @@ from PIL import Image
 from vlm.api import VLM
 from vlm.checkpoints import Checkpoint, save_checkpoint
 from vlm.evaluation import card, families
-from vlm.evaluation.card import content, packs, pages, training, worlds
+from vlm.evaluation.card import content, packs, pages, reports, training, worlds
 from vlm.evaluation.card.figures import Figures
 from vlm.evaluation.families import Asked, Stream
+from vlm.evaluation.metrics.detection import calibration
 from vlm.evaluation.metrics.stats import wilson
 from vlm.result import Result
 
@@ -115,11 +117,19 @@ def test_false_premises_are_told_and_false_alarms_are_counted():
         *rows_of(("red", "there is no circle"), ("blue", "blue"), family="attribute"),
         *rows_of(("yes", "there is no circle"), family="exist"), *rows_of(("0", "there is no circle"), family="count"),
     ]  # fmt: skip
-    found = families.false_premises(questions)
+    found = families.refusals(questions)["false_premises"]
     assert (found["detected"]["k"], found["detected"]["n"]) == (2, 3)
     assert found["exact"] == pytest.approx(1 / 3, abs=1e-4)
     assert (found["false_alarms"]["k"], found["false_alarms"]["n"]) == (1, 2)
-    assert families.false_premises(rows_of(("yes", "yes"))) is None
+    assert families.refusals(rows_of(("yes", "yes"))) == {"false_premises": None, "cannot_tell": None}
+
+
+def test_what_a_picture_does_not_tell_is_told_and_false_alarms_are_counted():
+    questions = rows_of(("cannot tell", "Cannot tell."), ("cannot tell", "$5"), ("$7", "cannot tell"), ("$8", "$8"),
+                        family="cannot-tell")  # fmt: skip
+    found = families.refusals(questions)
+    told, alarms = found["cannot_tell"]["detected"], found["cannot_tell"]["false_alarms"]
+    assert (told["k"], told["n"], alarms["k"], alarms["n"]) == (1, 2, 1, 2) and found["false_premises"] is None
 
 
 def test_even_parts():
@@ -135,13 +145,18 @@ def test_examples_are_the_first_right_and_wrong_ones(tmp_path):
     assert len(example["pictures"]) == 2 and all((tmp_path / name).is_file() for name in example["pictures"])
 
 
-def test_every_family_of_the_card_is_one_of_its_world():
+def test_families_and_rows_with_goals_are_there():
     for name, world in worlds.WORLDS.items():
-        asked: set[str] = set()
-        for number in range(40):
+        full = {family for families in world.full.values() for family in families}
+        assert full <= set(world.families) and {g.row for g in worlds.GOALS if f"/{name}/" in g.table} <= {
+            *world.families, *world.groups
+        }  # fmt: skip
+        asked, number = set[str](), 0
+        while not full <= asked and number < 40:
             stream = Stream(world=name, split="val", sizes=(96,))
-            asked |= {q.family for q in stream.draw(number, tuple(world.families)).questions}
-        assert asked == set(world.families), name
+            asked |= {q.family for q in stream.draw(number, tuple(full)).questions}
+            number += 1
+        assert full <= asked, name
 
 
 # ------------------------------------------------------------------------------------------------ figures
@@ -295,6 +310,7 @@ def filled(path) -> Figures:
         rows[-1] = {**rows[-1], "accuracy": 0.25}
         figures.put(f"worlds/{name}/val", {}, {
             "rows": rows, "false_premises": {"detected": alarms, "exact": 0.8, "false_alarms": few},
+            "cannot_tell": None if name == "shapes" else {"detected": few, "exact": 0.01, "false_alarms": few},
             "examples": [{"family": "exist", "question": "Is <b> there?", "expected": "yes", "said": "", "right": False,
                           "likelihood": 0.5, "confidence": None, "pictures": ["kept.webp"]}],
         }, 1.0)  # fmt: skip
@@ -302,6 +318,16 @@ def filled(path) -> Figures:
         figures.put(f"packs/{name}", {}, {"rows": [{"name": n, **row} for n in pack.types.values()]}, 1.0)
     seconds = {"median": 1.25, "least": 1.0, "most": 2.0, "n": 5}
     figures.put("times", {}, dict.fromkeys(("load", "again", "first_answer", "answer", "large_answer"), seconds), 1.0)
+    rng = random.Random(0)
+    sure = [rng.random() for _ in range(200)]
+    answers = calibration([rng.random() < p for p in sure], sure)
+    pictures = {"n": 50, "outside": 0.04, "low": 0.01, "high": 0.13}
+    area = {"auroc": 0.987, "low": 0.97, "high": 0.995}
+    figures.put("limits", {}, {
+        "confidence": {"val": answers, "test": answers},
+        "domain": {"inside": ["worlds, val"], "sets": {"worlds, val": pictures, "Flickr8k val": pictures},
+                   "auroc": {"worlds, val": {"Flickr8k val": area}}},
+    }, 1.0)  # fmt: skip
     q = {"least": 3.0, "5%": 7.0, "median": 15.0}
     seen = {"pictures": 989, "drawn": 20000, "equal": 0, "near": 2, "nearly_equal": 1, "with_question": 0,
             "difference": {"": q, "itself": q}, "frequency": {"": q, "itself": {}}}  # fmt: skip
@@ -314,6 +340,36 @@ def filled(path) -> Figures:
     return figures
 
 
+def results(folder):
+    """JSON as other commands leave it."""
+    folder.mkdir()
+    lines = ["xstest, n 225", "", "| guard | AUROC |", "|---|---|", "| default | 0.81 (0.7 to 0.9) |"]
+    guard = {"dataset": "xstest", "table": lines}
+    cost = {"commit": "abc", "date": "2026-11-25T10:00", "cost": [{"guard": "with", "words": 1.5}],
+            "robustness": [{"eps": 8, "kind": "attack", "n": 60, "recall": 0.5, "interval": [0.4, 0.6]}]}  # fmt: skip
+    speed = {"table": "| world | pictures/s |\n|---|---:|\n| scenes | 1263 |\n"}
+    for name, data in (("guard-xstest", guard), ("guard-cost", cost), ("worlds", speed), ("other", {"a": 1})):
+        (folder / f"{name}.json").write_text(json.dumps(data))
+    return folder
+
+
+def test_reports_of_others_are_read_and_damaged_ones_are_refused(tmp_path):
+    found = reports.read_reports(results(tmp_path / "r"))
+    assert [r["name"] for r in found["guard"]] == ["guard-cost", "xstest"] and len(found["generators"]) == 1
+    cost = found["guard"][0]
+    assert cost["where"] == "commit abc, 2026-11-25" and cost["tables"][0]["rows"] == [["with", "1.50", *"-" * 5]]
+    assert cost["tables"][1]["rows"] == [["8", "attack", "60", "50.0", "40.0 to 60.0"]]
+    assert reports.read_reports(tmp_path / "gone") == {"guard": [], "generators": []}
+    (tmp_path / "r" / "guard-x.json").write_text("{")
+    with pytest.raises(ValueError, match="guard-x.json: no report"):
+        reports.read_reports(tmp_path / "r")
+
+
+def test_tables_are_read_out_of_markdown():
+    two = reports.parse_tables("words\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\n| c |\n|---|\nend")
+    assert two == [{"head": ["a", "b"], "rows": [["1", "2"], ["3", "4"]]}, {"head": ["c"], "rows": []}]
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_pages_have_no_holes(tmp_path, full):
     figures = filled(tmp_path / "card.json") if full else Figures(tmp_path / "card.json", MODEL)
@@ -322,7 +378,11 @@ def test_pages_have_no_holes(tmp_path, full):
         (tmp_path / "pictures" / name).write_bytes(b"")
     told = training.summarise(runs(tmp_path)) if full else None
     failed = {"worlds/charts/test-style": "needs matplotlib"} if full else {}
-    pages.write_pages(figures, tmp_path, tmp_path / "README.md", command="vlm card", training=told, failed=failed)
+    told_elsewhere = reports.read_reports(results(tmp_path / "results")) if full else None
+    pages.write_pages(
+        figures, tmp_path, tmp_path / "README.md", command="vlm card", training=told, reports=told_elsewhere,
+        failed=failed,
+    )  # fmt: skip
     pages.remove_unused(figures, tmp_path / "pictures")
     html, text = (tmp_path / "index.html").read_text(), (tmp_path / "README.md").read_text()
     for page in (html, text):
@@ -331,6 +391,7 @@ def test_pages_have_no_holes(tmp_path, full):
         assert "Contamination" in words and "Apache-2.0" in words
         assert ("93.1" in words and "needs matplotlib" in words and "62.5 %" in words) == full
         assert ("not learnt" in words) == full
+        assert ("0.9870" in words and "0.81 (0.7 to 0.9)" in words and "1263" in words) == full
     assert ("Is &lt;b&gt; there?" in html) == full and "<b> there" not in html
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == ({"kept.webp"} if full else set())
     assert text.startswith("---\nlicense: apache-2.0\n") and text.count("\n---\n") == 1

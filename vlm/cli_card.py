@@ -18,6 +18,7 @@ Limit = Annotated[int | None, typer.Option(help="Questions per pack at most.")]
 Examples = Annotated[int, typer.Option(help="Right and wrong answers shown of each family.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core on a CPU where absent.")]
 Runs = Annotated[str | None, typer.Option(help="YAML list of the training runs; OUT/runs.yaml where absent.")]
+Results = Annotated[str, typer.Option(help="Folder of the benchmarks' JSON: guard*.json, worlds.json.")]
 Markdown = Annotated[str | None, typer.Option(help="File of the Markdown; OUT/README.md where absent.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write all figures to this file too; - is standard output.")]
 
@@ -31,7 +32,7 @@ def card(
     model: Model = None, out: str = "docs/card", data: Data = None, only: Only = None, count: Count = 2000,
     drawn: Drawn = 20_000, limit: Limit = None, examples: Examples = 2, seed: int = 1, batch_size: int = 64,
     workers: Workers = None, device: str = "auto", work: str = "runs/card", runs: Runs = None,
-    markdown: Markdown = None, json_path: Json = None,
+    results: Results = "benchmarks/results", markdown: Markdown = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Measure a model for its card: OUT/card.json, OUT/index.html with pictures, and Markdown.
 
@@ -39,10 +40,12 @@ def card(
     """
     from vlm.evaluation.card import PARTS, Request, measure
     from vlm.evaluation.card.pages import remove_unused, write_pages
+    from vlm.evaluation.card.reports import read_reports
     from vlm.evaluation.card.training import summarise
 
     listed = Path(runs) if runs else Path(out) / "runs.yaml"
     training = summarise(listed) if runs or listed.is_file() else None
+    reports = read_reports(Path(results))
     parts = PARTS if only is None else tuple(p for p in only.split(",") if p != "none")
     request = Request(
         model=model, out=Path(out), data=Path(data) if data else None, parts=parts, count=count, drawn=drawn,
@@ -54,7 +57,9 @@ def card(
     pages = Path(markdown) if markdown else Path(out) / "README.md"
 
     def write(figures, failed) -> None:
-        write_pages(figures, request.out, pages, command=shlex.join(said), training=training, failed=failed)
+        write_pages(
+            figures, request.out, pages, command=shlex.join(said), training=training, reports=reports, failed=failed
+        )
 
     figures, failed = measure(request, write)
     remove_unused(figures, request.out / "pictures")

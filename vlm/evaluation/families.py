@@ -27,6 +27,7 @@ PICTURES_AT_ONCE = 48
 PATIENCE = 400  # pictures in a row that offer nothing more of what is wanted
 MAX_NEW_TOKENS = 24
 NOT_THERE = "there is no "
+CANNOT_TELL = "cannot tell"
 FALSE_PREMISE = "false-premise"
 YES_NO = ("yes", "no", "true", "false")
 
@@ -190,22 +191,31 @@ def interval(right: Sequence[bool], pictures: Sequence[int]) -> tuple[float, flo
     return max(found["low"], 0.0), min(found["high"], 1.0)
 
 
-def false_premises(questions: list[Asked]) -> dict[str, Any] | None:
-    """How often a question about what is not there is told so, and how often one about what is there.
+def refusals(questions: list[Asked]) -> dict[str, dict[str, Any] | None]:
+    """How often it is told that a thing is not there, or that the picture does not tell, rightly and wrongly.
 
-    An alarm is an answer that begins with "there is no". Yes/no questions and plain counts suppose nothing and are
-    left out. None where nothing of the kind was asked.
+    Detected is an answer that begins with the right refusal, a false alarm one to a question that has an answer. Yes/no
+    questions and plain counts suppose nothing and are left out.
+
+    Returns: false_premises and cannot_tell, each None where nothing of the kind was asked.
     """
-    false = [a for a in questions if a.family == FALSE_PREMISE]
-    true = [a for a in questions if a.family not in (FALSE_PREMISE, "count") and a.answer.lower() not in YES_NO]
-    if not false:
-        return None
-    return {"detected": _alarms(false), "exact": round(sum(a.right for a in false) / len(false), 4),
-            "false_alarms": _alarms(true)}  # fmt: skip
+    sure = [a for a in questions if a.family not in (FALSE_PREMISE, "count") and a.answer.lower() not in YES_NO]
+    answerable = [a for a in sure if not same(a.answer, CANNOT_TELL)]
+    asked = {
+        "false_premises": (NOT_THERE, [a for a in questions if a.family == FALSE_PREMISE]),
+        "cannot_tell": (CANNOT_TELL, [a for a in questions if same(a.answer, CANNOT_TELL)]),
+    }
+    return {
+        name: {
+            "detected": _refused(part, words), "exact": round(sum(a.right for a in part) / len(part), 4),
+            "false_alarms": _refused(answerable, words),
+        } if part else None
+        for name, (words, part) in asked.items()
+    }  # fmt: skip
 
 
-def _alarms(part: list[Asked]) -> dict[str, Any]:
-    alarms = [a.said.lower().startswith(NOT_THERE) for a in part]
-    low, high = interval(alarms, [a.number for a in part])
-    return {"n": len(part), "k": sum(alarms), "share": round(sum(alarms) / max(len(part), 1), 4),
+def _refused(part: list[Asked], words: str) -> dict[str, Any]:
+    refused = [a.said.lower().startswith(words) for a in part]
+    low, high = interval(refused, [a.number for a in part])
+    return {"n": len(part), "k": sum(refused), "share": round(sum(refused) / max(len(part), 1), 4),
             "low": round(low, 4), "high": round(high, 4)}  # fmt: skip

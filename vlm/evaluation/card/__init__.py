@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PARTS = ("times", "worlds", "packs", "limits", "contamination")
 UNIFORM = dict.fromkeys(worlds.WORLDS, 1.0)
 EMOJI = "emoji_noto.zip"
-MISSING = "not measured here: give --data"
 _handle: "Ours | None" = None  # the model of a worker process
 
 
@@ -121,7 +120,7 @@ def _of_contamination(request: Request) -> Iterator[Job]:
 
 
 def _of_limits(request: Request) -> Iterator[Job]:
-    yield Job(name="limits", settings={"n": request.count}, run=_limits)
+    yield Job(name="limits", settings={"n": request.count, "data": request.data is not None}, run=_limits)
 
 
 _JOBS = {"times": _of_times, "worlds": _of_worlds, "packs": _of_packs, "limits": _of_limits,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from vlm.evaluation.card import packs, words, worlds
-from vlm.evaluation.card.figures import Figures
+from vlm.evaluation.card.figures import Figures, one_machine
 from vlm.evaluation.metrics.stats import wilson
 from vlm.training.curves import Curves, smooth
 
@@ -11,16 +11,26 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 640, 240, 44, 34  # of the learning curve, px
 POINTS = 160  # of a curve at most
 BLIND = ("wrong_picture", "no_picture", "majority")
 WEAK = 0.10  # a family that is no more than this above the best blind baseline has not been learnt
+REFUSALS = (
+    ("false_premises", "False premises",
+     'Told: a question about what is not there is answered "there is no ...". False alarm: a question about what is '
+     "there is answered so."),
+    ("cannot_tell", "What a picture does not tell",
+     'Told: a question that the picture does not answer is answered "cannot tell". False alarm: a question that it '
+     "does answer is answered so."),
+)  # fmt: skip
 CURVES = {"answer_right": "answers", "caption_right": "captions"}
 
 
 def contents(
-    figures: Figures, *, command: str, training: dict[str, Any] | None = None, failed: dict[str, str] | None = None,
+    figures: Figures, *, command: str, training: dict[str, Any] | None = None,
+    reports: dict[str, list[dict[str, Any]]] | None = None, failed: dict[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that the templates say.
 
     Args:
         training: of `vlm.evaluation.card.training.summarise`, where the runs are known.
+        reports: of `vlm.evaluation.card.reports.read_reports`.
         failed: table -> why it could not be measured.
     """
     failed = failed or {}
@@ -28,10 +38,13 @@ def contents(
     return {
         "model": figures.model, "facts": facts(figures), "command": command, "goals": goals(figures),
         "worlds": drawn, "missing_worlds": [n for n in worlds.WORLDS if n not in [w["name"] for w in drawn]],
-        "premises": premises(figures), "weak": weak(figures), "packs": [pack(figures, name) for name in packs.PACKS],
+        "refusals": [
+            {"title": title, "about": about, "rows": refusals(figures, key)} for key, title, about in REFUSALS
+        ], "weak": weak(figures), "packs": [pack(figures, name) for name in packs.PACKS],
         "training": training and {**training, "curve": curve(training["curves"]), "points": points(training["curves"])},
         "contamination": figures.tables.get("contamination"), "times": figures.tables.get("times"),
-        "limits": figures.tables.get("limits"), "failed": failed, "words": words,
+        "limits": figures.tables.get("limits"), "guard": (reports or {}).get("guard", []),
+        "generators": (reports or {}).get("generators", []), "failed": failed, "words": words,
     }  # fmt: skip
 
 
@@ -50,16 +63,10 @@ def facts(figures: Figures) -> list[tuple[str, str]]:
     if tables := list(figures.tables.values()):
         first, last = min(t["date"] for t in tables), max(t["date"] for t in tables)
         commits = dict.fromkeys(t["commit"] or "unknown" for t in tables)
-        machines = dict.fromkeys(machine(t["machine"]) for t in tables)
+        machines = dict.fromkeys(one_machine(t["machine"]) for t in tables)
         when = f"{first[:16]} to {last[:16]} UTC".replace("T", " ")
         found += [("when", when), ("commit", ", ".join(commits)), ("machine", "; ".join(machines))]
     return found
-
-
-def machine(found: dict[str, Any]) -> str:
-    """One line of a machine."""
-    what = found["gpu"] or f"{found['cores']} cores of {found['cpu']}"
-    return f"{what}, torch {found['torch']}, Python {found['python']}"
 
 
 def rows(figures: Figures, table: str) -> dict[str, dict[str, Any]]:
@@ -76,7 +83,7 @@ def goals(figures: Figures) -> list[dict[str, Any]]:
             value = row[goal.key]
             low, high = (row["low"], row["high"]) if goal.key == "accuracy" else wilson(value * row["n"], row["n"])
             found.append(reached(goal.name, row["n"], value, low, high, goal.least, max(row[b] for b in BLIND)))
-    if pooled := next((p for p in premises(figures) if p["name"] == "all"), None):
+    if pooled := next((p for p in refusals(figures, "false_premises") if p["name"] == "all"), None):
         told, alarms = pooled["detected"], pooled["false_alarms"]
         found.append(reached("false premises told", told["n"], told["share"], told["low"], told["high"],
                              worlds.DETECTED))  # fmt: skip
@@ -123,19 +130,19 @@ def world(figures: Figures, name: str, failed: dict[str, str]) -> dict[str, Any]
             "examples": grouped, "sizes": about.sizes}  # fmt: skip
 
 
-def premises(figures: Figures) -> list[dict[str, Any]]:
-    """False premises by world on new pictures, and over all of them."""
+def refusals(figures: Figures, key: str) -> list[dict[str, Any]]:
+    """Told and falsely told, by world on new pictures, and over all of them."""
     found = [
-        {"name": name, **result["false_premises"]}
+        {"name": name, **result[key]}
         for name in worlds.WORLDS
-        if (result := figures.result(f"worlds/{name}/val")) and result["false_premises"]
+        if (result := figures.result(f"worlds/{name}/val")) and result[key]
     ]
     if len(found) > 1:
         pooled = {}
-        for key in ("detected", "false_alarms"):
-            n, k = (sum(row[key][what] for row in found) for what in ("n", "k"))
+        for kind in ("detected", "false_alarms"):
+            n, k = (sum(row[kind][what] for row in found) for what in ("n", "k"))
             low, high = wilson(k, n)
-            pooled[key] = {"n": n, "k": k, "share": k / max(n, 1), "low": low, "high": high}
+            pooled[kind] = {"n": n, "k": k, "share": k / max(n, 1), "low": low, "high": high}
         exact = sum(row["exact"] * row["detected"]["n"] for row in found) / sum(r["detected"]["n"] for r in found)
         found.append({"name": "all", "exact": exact, **pooled})
     return found

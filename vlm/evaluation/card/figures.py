@@ -33,6 +33,12 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def one_machine(found: dict[str, Any]) -> str:
+    """A machine in one line."""
+    what = found.get("gpu") or f"{found['cores']} cores of {found['cpu']}"
+    return f"{what}, torch {found['torch']}, Python {found['python']}"
+
+
 class Figures:
     """The tables of one model.
 

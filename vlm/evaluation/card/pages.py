@@ -11,10 +11,10 @@ from vlm.evaluation.report import render
 
 def write_pages(
     figures: Figures, out: Path, markdown: Path, *, command: str, training: dict[str, Any] | None = None,
-    failed: dict[str, str] | None = None,
+    reports: dict[str, list[dict[str, Any]]] | None = None, failed: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Write both pages from the figures."""
-    content = contents(figures, command=command, training=training, failed=failed)
+    content = contents(figures, command=command, training=training, reports=reports, failed=failed)
     out.mkdir(parents=True, exist_ok=True)
     markdown.parent.mkdir(parents=True, exist_ok=True)
     write_text(out / "index.html", render("card.html.j2", content))

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from vlm.api import VLM
-from vlm.evaluation.families import Asked, Groups, Stream, ask, choose_questions, false_premises, tabulate
+from vlm.evaluation.families import Asked, Groups, Stream, ask, choose_questions, refusals, tabulate
 
 SPLITS = {
     "val": "new pictures, phrasings as in training",
@@ -64,7 +64,10 @@ WORLDS: dict[str, World] = {
             "exist": "whether there is such a thing", "attribute": "colour, shape or size of a thing",
             "position": "where a thing is, what is where", "relate": "what stands beside a thing",
             "count": "how many there are, none to eight", "compare": "more, fewer, as many; same colour, shape or size",
-            "two-hop": "over two relations, or counting along one", "false-premise": "about a thing that is not there",
+            "two-hop": "over two relations, or counting along one", "three-hop": "over three relations",
+            "logic": "two conditions at once", "same-as": "what is like another", "sides": "both sides compared",
+            "agree": "whether a statement is true", "false-premise": "about a thing that is not there",
+            "cannot-tell": "a name, price or weight that a tag tells, or nothing does",
         },
         splits=("val", "test-combos", "test"), sizes=(96, 192), full={"val": ("count", "two-hop")},
         groups={
@@ -95,6 +98,7 @@ WORLDS: dict[str, World] = {
             "name": "what it is", "exist": "whether there is such a thing", "count": "how many there are",
             "category": "what kind of thing it is", "relate": "what stands beside it", "position": "where it is",
             "false-premise": "about a thing that is not there",
+            "cannot-tell": "a name, price or weight that a tag tells, or nothing does",
         },
         splits=("val", "test"), sizes=(96, 192), full={"val": ("name",)},
     ),
@@ -104,7 +108,7 @@ WORLDS: dict[str, World] = {
             "read": "what it says", "letter": "a letter of a word", "text count": "how many letters, words, lines",
             "attribute": "colours of words", "compare": "a number and another",
             "text retrieval": "the word of a colour, at a place, after another",
-            "false-premise": "about what is not there",
+            "false-premise": "about what is not there", "cannot-tell": "a letter that is covered, or is not",
         },
         splits=("val", "test-combos", "test"), sizes=(192,), full={"val": ("read",), "test": ("read",)},
         groups={f"read, {READ} px and more": lambda a: a.family == "read" and a.point >= READ},
@@ -115,6 +119,7 @@ WORLDS: dict[str, World] = {
         families={
             "read": "a line, a cell", "document retrieval": "a field, a price, an item",
             "document reasoning": "counts, comparisons, sums", "false-premise": "about a field that is not there",
+            "cannot-tell": "a field or cell that is empty, or is not",
         },
         splits=("val", "test-combos", "test"), sizes=(192,),
     ),
@@ -123,6 +128,7 @@ WORLDS: dict[str, World] = {
         families={
             "chart structure": "kind, title, axes, how many bars", "chart retrieval": "values and names",
             "chart reasoning": "largest, differences, sums, order", "false-premise": "about what is not there",
+            "cannot-tell": "exact values that are written, or are not",
         },
         splits=("val", "test-combos", "test", "test-style"), sizes=(192,),
         full={"val": ("chart structure", "chart retrieval", "chart reasoning")}, shown=("val", "test-style"),
@@ -134,6 +140,7 @@ WORLDS: dict[str, World] = {
             "pair more": "in which there are more", "pair count": "how many in one of them, in both",
             "pair exist": "in which there is such a thing", "pair attribute": "an attribute in one of them",
             "false-premise": "about a thing that is not there",
+            "cannot-tell": "what changed where it can be seen, or cannot",
         },
         splits=("val", "test-combos", "test"), sizes=(96,),
     ),
@@ -178,7 +185,7 @@ def measure(
         pictures: folder that pictures of examples are written to.
         emoji: zip of Noto emoji; None is the system font.
 
-    Returns: rows, false_premises (None where there are none), examples.
+    Returns: rows, false_premises and cannot_tell (None where there are none), examples.
     """
     world = WORLDS[settings["world"]]
     stream = Stream(
@@ -187,7 +194,7 @@ def measure(
     questions = choose_questions(stream, world.wanted(stream.split, settings["count"]))
     ask(model, stream, questions, batch_size, progress)
     return {
-        "rows": tabulate(questions, world.families, world.groups), "false_premises": false_premises(questions),
+        "rows": tabulate(questions, world.families, world.groups), **refusals(questions),
         "examples": [to_example(a, stream, pictures) for a in pick_examples(questions, settings["examples"])],
     }  # fmt: skip
 
