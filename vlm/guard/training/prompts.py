@@ -101,7 +101,7 @@ def _pool(grammar: Grammar, split: str, marks: str, leave_out: str) -> tuple[lis
             for template, category in family.lines.get(mark, ()):
                 if mark in BENIGN or category != leave_out:
                     lines.append((mark, template, category, family.name))
-                    weights.append(grammar.variants(template) ** 0.4)
+                    weights.append((4 + grammar.variants(template)) ** 0.4)
     return lines, weights
 
 
