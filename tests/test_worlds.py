@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from vlm.data.worlds import (
     COLORS,
+    FAMILIES,
     SIZES,
     SPLITS,
     WHAT,
@@ -31,7 +32,7 @@ from vlm.data.worlds import (
     wording_pairs,
     wording_text,
 )
-from vlm.data.worlds.language import plural
+from vlm.data.worlds.language import NUMBERS, plural
 
 ROOT = Path(__file__).parents[1]
 MODULES = {name: sys.modules[f"vlm.data.worlds.{name}"] for name in ("emoji", "shapes")}
@@ -127,6 +128,12 @@ def test_a_sample_is_well_formed(world, size, emoji_zip):
                 x0, y0, x1, y1 = t.box
                 assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= size
                 assert t.picture < len(s.pictures) and t.what in WHAT and t.color in COLORS and t.size in SIZES
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_families_are_those_listed(world, emoji_zip):
+    asked = {q.family for s in draw(world, 250, emoji_zip) for q in s.questions}
+    assert asked == set(FAMILIES[world])
 
 
 @pytest.mark.parametrize("world", LISTED)
@@ -372,7 +379,7 @@ def bare(template):
 NAMES = sorted([*emoji_names.CODES, *(c for c in emoji_names.NAMES if c)], key=len, reverse=True)
 PLACE = r"\b(?:in|on|at) the (?:(?:top|bottom) left|(?:top|bottom) right|top|bottom|left|right|center)\b"
 FILLINGS = {  # what the slots of a world hold, as it is written
-    "scenes": (PLACE, rf"{SIDE}\b(?: of)?", rf"\b{PHRASE}"),
+    "scenes": (PLACE, rf"{SIDE}\b(?: of)?", rf"\b{PHRASE}", rf"\b(?:{'|'.join(NUMBERS[1:])})\b"),
     "shapes": (rf"(?:{SIDE}(?: of)?\s)+",
                r"(?:small |large )?(?:red |green |blue )?(?:circle|square|triangle|shape)s?\b",
                r"\b(?:red|green|blue)\b"),

@@ -29,6 +29,20 @@ WORLDS = {
     "charts": charts, "pairs": pairs,
 }  # fmt: skip
 OPTIONS = {"emoji": ("emoji_path",), "scenes": ("max_objects",), "pairs": ("emoji_path", "max_objects")}
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "scenes": ("exist", "count", "attribute", "compare", "relate", "two-hop", "three-hop", "logic", "same-as", "sides",
+               "agree", "position", "false-premise", "cannot-tell"),
+    "shapes": ("exist", "attribute", "relate", "two-hop"),
+    "nlvr": ("exist", "count", "attribute", "compare", "relate", "position"),
+    "emoji": ("name", "exist", "count", "category", "relate", "position", "false-premise", "cannot-tell"),
+    "text": ("read", "letter", "text count", "attribute", "compare", "text retrieval", "false-premise", "cannot-tell"),
+    "documents": ("read", "document retrieval", "document reasoning", "false-premise", "cannot-tell"),
+    "charts": ("chart structure", "chart retrieval", "chart reasoning", "false-premise", "cannot-tell"),
+    "pairs": ("pair same", "pair change", "pair more", "pair count", "pair exist", "pair attribute", "false-premise",
+              "cannot-tell"),
+}  # fmt: skip
+"""The question families of each world, by which a curriculum narrows what is asked and reports group answers."""
+
 SPLITS = ("train", "val", "test", "test-combos")
 
 WHAT = ("nothing", *draw.SHAPES, *(f"char:{c}" for c in LETTERS), *(f"emoji:{name}" for name in CODES))

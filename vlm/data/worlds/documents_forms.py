@@ -187,7 +187,7 @@ class FormAsker(Asker):
         if self.filled == self.made.fields:
             return None
         [empty] = [label for label, value in self.made.fields if not value]
-        label, value = (empty, CANNOT_TELL) if self.rng.random() < 0.6 else pick(self.rng, self.filled)
+        label, value = (empty, CANNOT_TELL) if self.rng.random() < 0.5 else pick(self.rng, self.filled)
         return self.say("field", "cannot-tell", value, label, x=_spoken(label))
 
     def false_premise(self) -> Question | None:

@@ -219,7 +219,7 @@ class ReceiptAsker(Asker):
     def __init__(self, sheet: Sheet, made: Receipt, rng: random.Random, split: str):
         super().__init__(sheet, made.layout, rng, split)
         self.made = made
-        self.known, self.unknown = rng.random() < 0.75, rng.random() < 0.2  # of the two, most print one or none
+        self.known, self.unknown = rng.random() < 0.75, rng.random() < 0.12  # of the two, most print one or none
         self.costs = [n * cents for _, n, cents in made.items]
 
     def absent(self) -> str:

@@ -164,7 +164,7 @@ class TableAsker(Asker):
         if not empty:
             return None
         i, j = empty[0]
-        if rng.random() < 0.45:
+        if rng.random() < 0.55:
             i, j = pick(rng, range(len(made.rows))), pick(rng, range(len(made.columns)))
         answer = CANNOT_TELL if made.cells[i][j] is None else str(made.cells[i][j])
         return self.say("value", "cannot-tell", answer, x=made.columns[j], y=made.rows[i])

@@ -12,6 +12,8 @@ from vlm.data.sample import Question
 from vlm.data.worlds import draw
 from vlm.data.worlds.language import DIRECTION, GENERIC, OPPOSITE, at, noun, phrasings, pick
 from vlm.data.worlds.refer import ANY, DIRECTIONS, Look, Scene, members, told
+from vlm.data.worlds.scenes_agree import Agreement, put
+from vlm.data.worlds.scenes_logic import logic, same_as, sides, three_hop
 from vlm.data.worlds.tags import ASKED, Tag, TagAsker
 from vlm.data.worlds.wording import SCENES as PHRASINGS
 
@@ -39,8 +41,10 @@ class Asker(TagAsker):
         if self.combos:
             self.asked = [i for i, (_, c, s) in enumerate(scene.looks) if (c, s) in HELD_OUT]
         self._tallies: dict[int, list[Look]] | None = None
+        self._agreement: Agreement | None = None
+        self._lot = rng.random()
 
-    def say(self, key: str, family: str, answer: str, x: Look = ANY, y: Look = ANY, z: Look = ANY, **words) -> Question:
+    def say(self, key: str, family: str, answer: str, x: Look = ANY, y: Look = ANY, **words) -> Question:
         """Put a question into words; a colour or shape asked for is called an object, never "the shape"."""
         rng = self.rng
         about_shape = key.startswith("shape") or words.get("what") == "shape"
@@ -72,6 +76,10 @@ class Asker(TagAsker):
             if not scene.match((z, c, s)) and (c, s) not in HELD_OUT:
                 return z, c, s
         return None
+
+    def wish(self, noes: float) -> bool | None:
+        """Whether to seek a yes or a no, or neither where noes are too many; the same whenever this scene is asked."""
+        return True if self._lot < 0.5 else False if self._lot < 0.5 + 0.5 * noes else None
 
     def present(self, pattern: tuple[int, int, int]) -> Look:
         """A description of something in the scene."""
@@ -155,6 +163,25 @@ class Asker(TagAsker):
                 return self.say("same", "compare", "yes" if yes else "no", x, y, what=_ATTRIBUTES[a])
         return None
 
+    def agree(self) -> Question | None:
+        yes = self.rng.random() < 0.5
+        if self._agreement is None:
+            self._agreement = Agreement(self.scene, self.rng, self._another, self._nameable)
+        found = self._agreement.statement(yes)
+        text = found and put(found, self.rng, self.split)
+        return Question(text=text, answer="yes" if yes else "no", family="agree") if text else None
+
+    def _another(self, look: Look) -> Look:
+        """A look with one of its words changed."""
+        words = list(look)
+        d = pick(self.rng, [d for d, word in enumerate(look) if word] or [2])
+        words[d] = pick(self.rng, [w for w in (SIZES, self.colors, SHAPES)[d] if w != words[d]])
+        return words[0], words[1], words[2]
+
+    def _nameable(self, look: Look) -> bool:
+        """Whether a statement of this split may name a look: one that is held out, or none that is."""
+        return (look[1:] in HELD_OUT) == self.combos
+
     def relate(self) -> Question | None:
         rng, scene = self.rng, self.scene
         i = pick(rng, self.asked)
@@ -188,10 +215,10 @@ class Asker(TagAsker):
                 return None
             return self.say("beside", "relate", " ".join(scene.looks[j][1:]), y=y, d=DIRECTION[d])
         a = pick(rng, (1, 2))
-        x = self._only(j, sure | maybe, a)
+        x = self.only(j, sure | maybe, a)
         return x and self.say(f"{_ATTRIBUTES[a]} beside", "relate", scene.looks[j][a], x, y, d=DIRECTION[d])
 
-    def _only(self, j: int, among: int, without: int) -> Look | None:
+    def only(self, j: int, among: int, without: int) -> Look | None:
         """The shortest of some descriptions that picks thing j out of a set."""
         for pattern in _ONLY_PATTERNS[without]:
             look = told(self.scene.looks[j], pattern)
@@ -231,12 +258,12 @@ class Asker(TagAsker):
         """What color is the circle right of the star above the ...: two steps from a known thing."""
         rng, scene = self.rng, self.scene
         j = pick(rng, members(sure))
-        middle, e = self._only(j, sure | maybe, 3), pick(rng, DIRECTIONS)
+        middle, e = self.only(j, sure | maybe, 3), pick(rng, DIRECTIONS)
         sure, maybe = scene.beside(e, j)
         if not middle or not sure or e == OPPOSITE[d]:
             return None
         k, a = pick(rng, members(sure)), pick(rng, (1, 2))
-        x = self._only(k, sure | maybe, a)
+        x = self.only(k, sure | maybe, a)
         if not x:
             return None
         generic = pick(rng, GENERIC)
@@ -292,6 +319,11 @@ FAMILIES = {
     "compare": Asker.compare,
     "relate": Asker.relate,
     "two-hop": Asker.two_hop,
+    "three-hop": three_hop,
+    "logic": logic,
+    "same-as": same_as,
+    "sides": sides,
+    "agree": Asker.agree,
     "position": Asker.position,
     "false-premise": Asker.false_premise,
     "cannot-tell": Asker.cannot_tell,

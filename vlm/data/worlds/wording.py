@@ -9,7 +9,8 @@ from vlm.data.worlds.wording_unknown import UNKNOWN
 
 # fmt: off
 # {x} "red circle", {ax} "a red circle", {xs} "red circles"; {y}, {ys} likewise
-# {d} "left of", {d1} "left"; {place} "on the left"; {what} "color", "shape" or "size"
+# {d} "left of", {e} "right of", {d1} "left"; {place} "on the left"; {what}, {other} "color", "shape" or "size"
+# {s} "most circles are red", {S} the same with a capital
 SCENES: Phrasings = {
     "exist": (
         ("Is there {ax}?", "Are there any {xs}?", "Do you see {ax}?", "Is there any {x}?", "Can you see {ax}?",
@@ -138,6 +139,62 @@ SCENES: Phrasings = {
          "Is {ax} {d} the {y}?", "Can you see {ax} {d} the {y}?", "Is there any {x} {d} the {y}?",
          "Are any {xs} {d} the {y}?", "Does {ax} stand {d} the {y}?", "Do you see any {xs} {d} the {y}?"),
         ("Can you find {ax} {d} the {y}?", "Can you see any {xs} {d} the {y}?", "Is {ax} located {d} the {y}?"),
+    ),
+    "same count": (
+        ("How many other {xs} have the same {what} as the {y}?", "How many other {xs} are the same {what} as the {y}?",
+         "How many other {xs} share the {what} of the {y}?", "Count the other {xs} of the same {what} as the {y}.",
+         "How many other {xs} are there of the same {what} as the {y}?", "How many {xs} have the {y}'s {what} too?",
+         "What number of other {xs} have the same {what} as the {y}?",
+         "How many more {xs} have the same {what} as the {y}?"),
+        ("What number of other {xs} share the {what} of the {y}?",
+         "How many more {xs} are there of the same {what} as the {y}?"),
+    ),
+    "same exist": (
+        ("Is there another {x} of the same {what} as the {y}?", "Is there any other {x} of the same {what} as the {y}?",
+         "Do you see another {x} of the same {what} as the {y}?", "Does another {x} have the same {what} as the {y}?",
+         "Does any other {x} have the same {what} as the {y}?", "Does another {x} share the {what} of the {y}?",
+         "Has any other {x} the same {what} as the {y}?", "Can you see another {x} of the same {what} as the {y}?"),
+        ("Do you see any other {x} of the same {what} as the {y}?", "Has another {x} the {what} of the {y}?"),
+    ),
+    "same attribute": (
+        ("What {other} is the other {x} of the same {what} as the {y}?",
+         "What is the {other} of the other {x} of the same {what} as the {y}?",
+         "Which {other} is the other {x} of the same {what} as the {y}?",
+         "What {other} is the {x} that has the same {what} as the {y}?",
+         "What {other} does the other {x} of the same {what} as the {y} have?",
+         "Which {other} has the other {x} of the same {what} as the {y}?",
+         "Name the {other} of the other {x} of the same {what} as the {y}.",
+         "What {other} is the {x} that shares the {what} of the {y}?"),
+        ("Which {other} is the {x} that has the same {what} as the {y}?",
+         "What is the {other} of the {x} that shares the {what} of the {y}?"),
+    ),
+    "more beside": (
+        ("Are there more {xs} {d} the {y} than {e} it?", "Are more {xs} {d} the {y} than {e} it?",
+         "Do you see more {xs} {d} the {y} than {e} it?", "Can you see more {xs} {d} the {y} than {e} it?",
+         "Is the number of {xs} {d} the {y} greater than {e} it?", "Are there more {xs} {d} than {e} the {y}?",
+         "Do you see more {xs} {d} than {e} the {y}?", "Are more {xs} {d} than {e} the {y}?"),
+        ("Can you see more {xs} {d} than {e} the {y}?", "Is the number of {xs} greater {d} the {y} than {e} it?"),
+    ),
+    "as many beside": (
+        ("Are there as many {xs} {d} the {y} as {e} it?", "Are as many {xs} {d} the {y} as {e} it?",
+         "Do you see as many {xs} {d} the {y} as {e} it?", "Can you see as many {xs} {d} the {y} as {e} it?",
+         "Is the number of {xs} {d} the {y} the same as {e} it?", "Are there as many {xs} {d} as {e} the {y}?",
+         "Do you see as many {xs} {d} as {e} the {y}?", "Are as many {xs} {d} as {e} the {y}?"),
+        ("Can you see as many {xs} {d} as {e} the {y}?", "Is the number of {xs} the same {d} the {y} as {e} it?"),
+    ),
+    "same beside": (
+        ("Is the {x} {d} the {y} the same {what} as the {z}?", "Does the {x} {d} the {y} have the {what} of the {z}?",
+         "Is the {x} {d} the {y} of the same {what} as the {z}?", "Does the {x} {d} the {y} share the {z}'s {what}?",
+         "Has the {x} {d} the {y} the same {what} as the {z}?", "Has the {x} {d} the {y} the {what} of the {z}?",
+         "Do the {x} {d} the {y} and the {z} have the same {what}?",
+         "Are the {x} {d} the {y} and the {z} the same {what}?"),
+        ("Do the {x} {d} the {y} and the {z} share the same {what}?",
+         "Does the {x} {d} the {y} have the {z}'s {what}?"),
+    ),
+    "agree": (
+        ("Is it true that {s}?", "Is this true: {s}?", "Is it right that {s}?", "Yes or no: {s}.", "{S}, is that true?",
+         "{S}. Yes or no?", "Do you agree that {s}?", "{S}, right?", "Do you agree: {s}?", "Is that right: {s}?"),
+        ("Is that true: {s}?", "{S}. Is it true?", "{S}, yes or no?"),
     ),
     "where": (
         ("Where is the {x}?", "Where in the picture is the {x}?", "Where do you see the {x}?",
