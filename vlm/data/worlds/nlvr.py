@@ -2,7 +2,8 @@
 
 - Geometry as published: 400 x 100 pixels, three light boxes of 100 x 100 between darker bars; items are black, yellow
   or blue circles, squares and triangles of 10, 20 or 30 pixels; towers are one to four squares of 20 pixels.
-- Items touch a wall exactly or keep clear of it, so that "touching" is visible after scaling.
+- Items touch a wall exactly or keep clear of it, so that "touching" is visible after scaling; some touch one another,
+  middle to middle.
 """
 
 import random
@@ -44,7 +45,13 @@ def _scatter(rng: random.Random) -> list[Item]:
         span = BOX - side
         for _ in range(15):
             x, y = CLEAR + int(u() * (span - 2 * CLEAR + 1)), CLEAR + int(u() * (span - 2 * CLEAR + 1))
-            if u() < 0.35:
+            if items and u() < 0.2:  # flush against another, middle to middle
+                s, _, _, a, b = pick(rng, items)
+                far, mid = SIDE[s], (SIDE[s] - side) // 2
+                x, y = pick(rng, ((a + far, b + mid), (a - side, b + mid), (a + mid, b + far), (a + mid, b - side)))
+                if not all(v == 0 or v == span or CLEAR <= v <= span - CLEAR for v in (x, y)):
+                    continue
+            elif u() < 0.35:
                 x, y = pick(rng, ((0, y), (span, y), (x, 0), (x, span), (x, span)))
             if all(x >= a + SIDE[s] or x + side <= a or y >= b + SIDE[s] or y + side <= b for s, _, _, a, b in items):
                 items.append((size, pick(rng, colors), pick(rng, shapes), x, y))

@@ -92,6 +92,64 @@ class Judge:
         k = self.near(n + pick(self.rng, (0, 1)), 2)
         return n >= k, {"x": x, "k": k}
 
+    def at_most(self):
+        x = self.look()
+        n = self.fits(x, self.items)
+        k = self.near(n)
+        return n <= k, {"x": x, "k": k}
+
+    def numbers(self):
+        """A box with two black circles and one blue square."""
+        found = self.pair()
+        if not found:
+            return None
+        x, y = found
+        box = pick(self.rng, self.boxes)
+        k, m = self.near(self.fits(x, box)), self.near(self.fits(y, box))
+        words = f"{NUMBERS[m] if m < len(NUMBERS) else m} {noun(y, 'item')[0 if m == 1 else 2]}"
+        return any(self.fits(x, b) == k and self.fits(y, b) == m for b in self.boxes), {"x": x, "k": k, "my": words}
+
+    def same_box(self):
+        x = self.look()
+        counts = [self.fits(x, b) for b in self.boxes]
+        return (max(counts) == sum(counts), {"x": x}) if sum(counts) > 1 else None
+
+    def box_colors(self):
+        """A box with items of just these two colours; a box with one of them alone would be a matter of taste."""
+        c, e = self.rng.sample(COLORS, 2)
+        found = [{i[1] for i in b} for b in self.boxes]
+        truth = {c, e} in found
+        return None if not truth and any(f < {c, e} for f in found) else (truth, {"c": c, "e": e})
+
+    def close(self):
+        """One item flush against another, which is as clear as it is when nothing is nearly so."""
+        x, y = self.look(), self.look()
+        found = [
+            adjacent(i, j) for b in self.boxes for i in b for j in b
+            if i is not j and self.fits(x, [i]) and self.fits(y, [j])
+        ]  # fmt: skip
+        if True not in found and (None in found or not found):
+            return None
+        return True in found, {"x": x, "y": y}
+
+    def base_and_top(self):
+        c, e = pick(self.rng, COLORS), pick(self.rng, COLORS)
+        return any(len(b) > 1 and b[0][1] == c and b[-1][1] == e for b in self.boxes), {"c": c, "e": e}
+
+    def nth(self):
+        """The second or third block from the base, or from the top, of some tower."""
+        n, end, c = pick(self.rng, (2, 2, 3)), pick(self.rng, ("top", "base")), pick(self.rng, COLORS)
+        hits = [len(b) >= n and b[n - 1 if end == "base" else -n][1] == c for b in self.boxes]
+        return any(hits), {"nth": ("second", "third")[n - 2], "end": end, "c": c}
+
+    def like_ends(self):
+        end = pick(self.rng, ("top", "base"))
+        return len({b[-1 if end == "top" else 0][1] for b in self.boxes}) < 3, {"end": end}
+
+    def low(self):
+        k = pick(self.rng, (1, 2, 2, 3))
+        return any(len(b) <= k for b in self.boxes), {"x": ("", "", "block"), "k": k}
+
     def in_a_box(self):
         x = ("", "", "") if self.rng.random() < 0.3 and not self.towers else self.look()
         k = self.near(self.fits(x, pick(self.rng, self.boxes)))
@@ -276,27 +334,41 @@ def touches(item: Item, side: str) -> bool:
     return hits[side] if side else any(hits.values())
 
 
+def adjacent(a: Item, b: Item) -> bool | None:
+    """Whether two items of a box touch; None where they nearly do, or only with their corners."""
+    dx = max(a[3] - b[3] - SIDE[b[0]], b[3] - a[3] - SIDE[a[0]])
+    dy = max(a[4] - b[4] - SIDE[b[0]], b[4] - a[4] - SIDE[a[0]])
+    if max(dx, dy) >= 4:
+        return False
+    level = [2 * (a[k] - b[k]) + SIDE[a[0]] - SIDE[b[0]] == 0 for k in (3, 4)]
+    flush = (dx == 0 and level[1] and "triangle" not in (a[2], b[2])) or (dy == 0 and level[0])
+    return True if flush else None
+
+
 _SHARED = {
-    "count": [("total", Judge.total), ("at least", Judge.at_least), ("box n", Judge.box_n)],
+    "count": [("total", Judge.total), ("at least", Judge.at_least), ("at most", Judge.at_most),
+              ("box n", Judge.box_n), ("numbers", Judge.numbers)],
     "compare": [("more", Judge.more), ("box with more", Judge.box_with_more)],
 }
 SCATTER = {
     "exist": [("some", Judge.some), ("both", Judge.both), ("none", Judge.none), ("lacks", Judge.lacks)],
     "count": [*_SHARED["count"], ("in a box", Judge.in_a_box), ("boxes with", Judge.boxes_with),
-              ("two colors", Judge.two_colors)],
+              ("two colors", Judge.two_colors), ("same box", Judge.same_box)],
     "attribute": [("all are", Judge.all_are), ("every box", Judge.every_box), ("box of one color", Judge.one_color),
-                  ("n colors", Judge.n_colors), ("one shape", Judge.one_shape)],
+                  ("n colors", Judge.n_colors), ("one shape", Judge.one_shape), ("box colors", Judge.box_colors)],
     "compare": [*_SHARED["compare"], ("same number", Judge.same_number)],
-    "relate": [("above", Judge.above)],
+    "relate": [("above", Judge.above), ("close", Judge.close)],
     "position": [("touching", Judge.touching), ("n touching", Judge.n_touching)],
 }  # fmt: skip
 TOWERS = {
     "exist": [("some", Judge.some), ("both", Judge.both), ("lacks", Judge.lacks), ("none", Judge.none)],
-    "count": [*_SHARED["count"], ("height", Judge.height), ("height", Judge.in_a_box), ("n height", Judge.n_height)],
+    "count": [*_SHARED["count"], ("height", Judge.height), ("height", Judge.in_a_box), ("n height", Judge.n_height),
+              ("low", Judge.low)],
     "attribute": [("tower of one color", Judge.one_color), ("every tower", Judge.every_box),
-                  ("tower colors", Judge.n_colors), ("same ends", Judge.same_ends)],
+                  ("tower colors", Judge.n_colors), ("same ends", Judge.same_ends), ("like ends", Judge.like_ends)],
     "compare": [*_SHARED["compare"], ("same height", Judge.same_number)],
     "relate": [("over", Judge.over)],
-    "position": [("end", Judge.end), ("n ends", Judge.n_ends), ("box end", Judge.box_end), ("tallest", Judge.tallest)],
+    "position": [("end", Judge.end), ("n ends", Judge.n_ends), ("box end", Judge.box_end), ("tallest", Judge.tallest),
+                 ("base and top", Judge.base_and_top), ("nth", Judge.nth)],
 }  # fmt: skip
 FAMILIES = {family: (lambda judge, family=family: judge.question(family)) for family in SCATTER}

@@ -47,6 +47,57 @@ NLVR: Phrasings = {
         ("There {are} no fewer than {kx}.", "In total there {are} at least {kx}.",
          "The picture has no fewer than {kx}."),
     ),
+    "at most": (
+        ("There {are} at most {kx}.", "At most {kx} can be seen.", "The picture has at most {kx}.",
+         "No more than {kx} can be seen.", "All boxes together have at most {kx}."),
+        ("There {are} no more than {kx}.", "In total there {are} at most {kx}.", "The picture has no more than {kx}."),
+    ),
+    "numbers": (
+        ("There is a box with {kx} and {my}.", "One box has {kx} and {my}.", "Some box holds {kx} and {my}.",
+         "One of the boxes has exactly {kx} and exactly {my}.", "In one box there {are} {kx} and {my}."),
+        ("Some box has exactly {kx} and exactly {my}.", "One of the boxes holds {kx} and {my}."),
+    ),
+    "same box": (
+        ("All {xs} are in the same box.", "All {xs} are in one box.", "There are {xs} in only one box.",
+         "Only one of the boxes has {xs}.", "Every {x} is in the same box."),
+        ("Each {x} is in the same box.", "Only one box contains {xs}."),
+    ),
+    "box colors": (
+        ("There is a box with only {c} and {e} items.", "One box has only {c} and {e} items.",
+         "In one box all items are {c} or {e}.", "Some box holds items of {c} and {e} color only.",
+         "All items in one box are {c} or {e}."),
+        ("Some box has only {c} and {e} items.", "There is a box where all items are {c} or {e}."),
+    ),
+    "close": (
+        ("There is {ax} closely touching {ay}.", "{Ax} is closely touching {ay}.", "One {x} touches {ay}.",
+         "In one box {ax} touches {ay}.", "Some box holds {ax} closely touching {ay}.",
+         "There is a box with {ax} touching {ay}."),
+        ("Some {x} is closely touching {ay}.", "In some box {ax} touches {ay}."),
+    ),
+    "base and top": (
+        ("A tower has {ac} block at the base and {ae} block at the top.",
+         "One tower has {ac} base and {ae} top.", "Some tower has {ac} block at its base and {ae} block at its top.",
+         "One of the towers has {ac} base and {ae} top.", "In one tower the base is {c} and the top is {e}."),
+        ("In some tower the base is {c} and the top is {e}.", "There is a tower with {ac} base and {ae} top."),
+    ),
+    "nth": (
+        ("There is a tower whose {nth} block from the {end} is {c}.", "One tower has {ac} {nth} block from the {end}.",
+         "In one tower the {nth} block from the {end} is {c}.", "The {nth} block from the {end} of one tower is {c}."),
+        ("In some tower the {nth} block from the {end} is {c}.",
+         "The {nth} block from the {end} of some tower is {c}."),
+    ),
+    "like ends": (
+        ("Two towers have the same color at the {end}.", "At least two towers have the same color at the {end}.",
+         "Two of the towers have the same color at the {end}.",
+         "There are two towers with the same color at the {end}."),
+        ("The color at the {end} is the same in two towers.",
+         "There are at least two towers with the same color at the {end}."),
+    ),
+    "low": (
+        ("There is a tower with at most {kx}.", "One tower has at most {kx}.", "Some tower has at most {kx}.",
+         "At least one tower has at most {kx}."),
+        ("One of the towers has at most {kx}.", "There is at least one tower with at most {kx}."),
+    ),
     "in a box": (
         ("There is a box with exactly {kx}.", "One of the boxes has exactly {kx}.", "Some box holds exactly {kx}.",
          "At least one box has exactly {kx}.", "One box contains exactly {kx}."),
