@@ -19,6 +19,7 @@ from vlm.calibration.fit import Asked, Said, calibrate, half_varied, look, quest
 from vlm.calibration.worlds import Worlds
 from vlm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, open_checkpoint, save_checkpoint
 from vlm.checkpoints.calibration import fingerprint
+from vlm.checkpoints.convert import convert_checkpoint
 from vlm.checkpoints.peft import save_adapter
 from vlm.image import preprocess
 from vlm.training.groups import group_layers
@@ -88,6 +89,12 @@ def test_those_of_another_model_are_one_clear_error(folder, chat, tmp_path):
         shutil.copy(folder / name, tmp_path / "other" / name)
     with pytest.raises(CheckpointError, match=r"calibration.json: was fitted on other weights .*vlm calibrate"):
         vlm.load(tmp_path / "other", guard=None)
+
+
+@pytest.mark.parametrize("layout", ["native", "hub"])
+def test_a_converted_model_keeps_it(folder, own, tmp_path, layout):
+    found = load_checkpoint(convert_checkpoint(folder, tmp_path / layout, layout)).calibration
+    assert found.confidence == own.confidence and found.fitted == own.fitted
 
 
 def edit(change):
@@ -183,8 +190,8 @@ def test_it_is_fitted_from_one_seed(model, chat, monkeypatch):
 
 def test_right_is_one_of_the_right_answers_but_for_capitals_and_a_stop():
     one = Asked(pictures=(), text="?", right=("Two red stars.", "3"), family="caption", world="scenes")
-    said = [Said(asked=one, text=t, finish="stop", logprobs=(0.0,)).right for t in ("two red stars", "3", "three", "")]
-    assert said == [True, True, False, False]
+    said = lambda text: Said(asked=one, text=text, finish="stop", logprobs=(0.0,), domain_score=None)  # noqa: E731
+    assert [said(t).right for t in ("two red stars", "3", "three", "")] == [True, True, False, False]
     samples = list(SMALL.draw(tiny_model().config.image, 4, seed=1, split="val", questions=2))
     asked = list(questions(samples, captions=True))
     assert sum(a.family == "caption" for a in asked) == 4 and all(a.right for a in asked)

@@ -54,6 +54,7 @@ class Said:
     text: str
     finish: str
     logprobs: tuple[float, ...]
+    domain_score: float | None  # of a model with a calibration
 
     @property
     def right(self) -> bool:
@@ -98,7 +99,10 @@ def answers(model: "VLM", asked: Iterable[Asked]) -> Iterator[Said]:
             steps = found[i]
             text = model.chat_format.tokenizer.decode([s.token for s in steps if s.finish != "stop"]).strip()
             finish = steps[-1].finish or "length"
-            yield Said(asked=one, text=text, finish=finish, logprobs=tuple(s.logprob for s in steps))
+            yield Said(
+                asked=one, text=text, finish=finish, logprobs=tuple(s.logprob for s in steps),
+                domain_score=max((note["domain"] for note in steps[-1].notes if "domain" in note), default=None),
+            )  # fmt: skip
 
 
 def look(model: "VLM", pictures: Iterable[Image.Image]) -> tuple[Pictures, list[int]]:

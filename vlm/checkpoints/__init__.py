@@ -112,13 +112,19 @@ def load_checkpoint(
         dtype = DTYPES[dtype]
     source = open_checkpoint(find_folder(name_or_path, revision, token))
     chat, generation = surroundings(source)
-    known = calibrated and has_calibration(source.folder)
-    calibration = load_calibration(source.folder, fingerprint(source.shapes, source.read)) if known else None
+    calibration = calibration_beside(source) if calibrated else None
     model = source.load(device, dtype, device_map)
     return Checkpoint(
         config=model.config, model=model, chat=chat, generation=generation, source=str(name_or_path),
         calibration=calibration,
     )  # fmt: skip
+
+
+def calibration_beside(source: Source) -> Calibration | None:
+    """The calibration that lies beside the weights, None where there is none; one of other weights is an error."""
+    if not has_calibration(source.folder):
+        return None
+    return load_calibration(source.folder, fingerprint(source.shapes, source.read))
 
 
 def open_checkpoint(folder: str | Path) -> Source:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vlm.checkpoints import (
+    calibration_beside,
     hub,
     is_checkpoint,
     native,
@@ -15,6 +16,7 @@ from vlm.checkpoints import (
     surroundings,
     write_surroundings,
 )
+from vlm.checkpoints.calibration import fingerprint, save_calibration
 from vlm.checkpoints.download import find_folder
 from vlm.checkpoints.files import new_folder, write_weights
 from vlm.checkpoints.hub_config import to_hub_config
@@ -40,6 +42,7 @@ def convert_checkpoint(
     if layout == "hub":
         refuse_quantized(source.model)
     chat, generation = surroundings(source)
+    calibration = calibration_beside(source)
     data, shapes, read = _native(source) if layout == "native" else _hub(source)
     total, done = sum(t.nbytes for t in shapes.values()), 0
 
@@ -52,6 +55,8 @@ def convert_checkpoint(
     with new_folder(Path(target), is_checkpoint, plan=_plan(source, layout, max_shard_bytes)) as folder:
         progress(0, total)
         write_weights(folder, shapes, read, max_shard_bytes, written)
+        if calibration is not None:
+            save_calibration(calibration, folder, fingerprint(source.shapes, source.read))
         write_surroundings(folder, layout, data, chat, generation, source.config)
     return Path(target)
 

@@ -59,14 +59,13 @@ def evaluate_limits(
     confidence: dict[str, Any] = {}
     inside: dict[str, list[float]] = {}
     for split in SPLITS:
-        progress(f"{split}: questions")
-        confidence[split] = _of_answers(model, worlds, n, seed, split)
-        progress(f"{split}: pictures")
-        drawn = [s.image for s in worlds.draw(model.model.config.image, n, seed=seed, split=split)]
-        inside[f"worlds, {split}"] = domain_scores(model, drawn)
+        progress(split)
+        confidence[split], inside[f"worlds, {split}"] = _of_answers(model, worlds, n, seed, split)
         if split == "val":
-            confidence["descriptions"] = _of_answers(model, worlds, n // 4, seed + 1, split, captions=True)
-            inside["worlds, val, varied"] = domain_scores(model, list(half_varied(drawn, seed))[1::2])
+            progress("val: descriptions, and pictures as other programs hand them over")
+            confidence["descriptions"], _ = _of_answers(model, worlds, n // 4, seed + 1, split, captions=True)
+            drawn = (s.image for s in worlds.draw(model.model.config.image, n, seed=seed + 2, split=split))
+            inside["worlds, val, varied"] = domain_scores(model, islice(half_varied(drawn, seed), 1, None, 2))
     outside = {"drawn textures": domain_scores(model, (texture(10**6 + i) for i in range(n // 4)))}
     for name, file in {**PHOTOGRAPHS, **DRAWN_BY_OTHERS}.items():
         if folder is not None and (folder / file).is_file():
@@ -106,8 +105,8 @@ def domain_scores(model: VLM, shown: Iterable[Image.Image]) -> list[float]:
 
 def _of_answers(
     model: VLM, worlds: Worlds, n: int, seed: int, split: str, captions: bool = False
-) -> dict[str, Any]:  # fmt: skip
-    """The confidence of n answers, or of n descriptions, beside whether they were right."""
+) -> tuple[dict[str, Any], list[float]]:  # fmt: skip
+    """The confidence of n answers, or of n descriptions, beside whether they were right; the scores of the pictures."""
     assert model.calibration is not None
     drawn = worlds.draw(model.model.config.image, 2 * n, seed=seed, split=split, questions=0 if captions else 1)
     said = list(answers(model, islice(questions(drawn, captions=captions), n)))
@@ -116,7 +115,7 @@ def _of_answers(
     by_world: dict[str, list[tuple[Said, float]]] = defaultdict(list)
     for s, p in known:
         by_world[s.asked.world].append((s, p))
-    return {
+    found = {
         "without": len(said) - len(known),
         **calibration([s.right for s, _ in known], [p for _, p in known]),
         "worlds": {
@@ -126,6 +125,7 @@ def _of_answers(
             } for world, rows in sorted(by_world.items())
         },
     }  # fmt: skip
+    return found, [s.domain_score for s in said if s.domain_score is not None]
 
 
 def _of_scores(scores: list[float]) -> dict[str, Any]:
