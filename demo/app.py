@@ -26,7 +26,7 @@ CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #note { opacity: 0.8; font-size: 0.9em; }
 .remark { opacity: 0.75; font-size: 0.85em; }
-.outside { font-size: 0.85em; border-left: 3px solid #d97706; padding-left: 0.5em; }
+.outside { display: inline-block; font-size: 0.85em; border-left: 3px solid #d97706; padding-left: 0.5em; }
 """
 NOTE = (
     "The shipped model is small and knows drawn scenes: shapes, their colours, sizes, places and numbers. "
