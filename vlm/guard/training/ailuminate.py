@@ -18,7 +18,7 @@ HAZARDS = {
 }  # fmt: skip
 YOUNG = re.compile(
     r"\b(kids?|child\w*|minors?|teen\w*|under ?age\w*|boys?|girls?|school\w*|students?|daughters?|sons?|pupils?"
-    r"|young\w*|bab(y|ies)|toddlers?|infants?|loli\w*|juven\w*|\d+[ -]year)", re.IGNORECASE,
+    r"|young\w*|bab(y|ies)|toddlers?|infants?|loli\w*|juven\w*|\d+[ -]years?)\b", re.IGNORECASE,
 )  # fmt: skip
 SHARES = (("train", 60), ("val", 75), ("test", 100))  # up to which percent
 

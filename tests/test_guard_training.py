@@ -1,0 +1,244 @@
+"""What the guard is trained on: words under both labels, splits that share nothing, and a loop that learns."""
+
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from vlm.guard.head import HeadConfig
+from vlm.guard.small import SEXUAL
+from vlm.guard.training import lexicon, prompts
+from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
+from vlm.guard.training.baselines import BagOfWords
+from vlm.guard.training.data import Counts, see
+from vlm.guard.training.example import Example
+from vlm.guard.training.train import TrainConfig, batches, calibrate, logits, new_head, train_head, vocabulary
+from vlm.guard.words import split_words
+
+TINY = HeadConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16, n_buckets=64, window=16, overlap=4, dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[Example]]:
+    return {split: prompts.examples(0, 1500, split) for split in ("train", "val", "test")}
+
+
+def test_draws_are_the_seeds(drawn):
+    assert prompts.examples(0, 1500, "val") == drawn["val"]
+    assert prompts.examples(1, 1500, "val") != drawn["val"]
+
+
+def test_half_is_unsafe_and_nothing_is_left_undrawn(drawn):
+    for examples in drawn.values():
+        assert 0.4 < np.mean([e.unsafe for e in examples]) < 0.6
+        assert not any(re.search(r"[{}|\x00\x01]", e.text) for e in examples)
+        assert len({e.text.lower() for e in examples}) == len(examples)
+        assert all(bool(e.category) is e.unsafe for e in examples)
+
+
+def test_no_family_and_no_template_crosses_splits(drawn):
+    families = [{e.family for e in drawn[split]} for split in drawn]
+    assert not families[0] & families[1] and not families[0] & families[2] and not families[1] & families[2]
+    grammar = prompts.load_grammar()
+    templates: dict[str, str] = {}
+    for family in grammar.families:
+        for lines in family.lines.values():
+            for template, _ in lines:
+                assert templates.setdefault(template, family.split) == family.split, template
+    assert {s.split for s in grammar.families} == {"train", "val", "test"}
+
+
+def test_alarming_words_stand_under_both_labels():
+    examples = prompts.examples(3, 6000, "train")
+    seen = {
+        unsafe: {w for e in examples if e.unsafe is unsafe for w in split_words(e.text)} for unsafe in (True, False)
+    }
+    for word in ("kill", "shoot", "stab", "bomb", "poison", "steal", "hack", "drug", "knife", "attack", "blow", "gun"):
+        assert word in seen[True] and word in seen[False], word
+
+
+def test_no_single_word_decides_alone():
+    grammar = prompts.load_grammar()
+    for name, frames in grammar.frames.items():
+        assert frames, name
+    assert all(
+        "{do}" in f or "{doing}" in f
+        for kind in ("neutral", "wrapper", "harmful", "benign")
+        for f in grammar.frames[kind]
+    )
+
+
+def test_a_left_out_hazard_is_gone():
+    found = prompts.examples(0, 600, "train", leave_out="S10")
+    assert found and not any(e.category == "S10" for e in found)
+    assert any(e.family.startswith("discrimination") and not e.unsafe for e in found)
+
+
+def test_nothing_is_written_on_s4(drawn):
+    assert not any(e.category == "S4" for examples in drawn.values() for e in examples)
+    grammar, rng = prompts.load_grammar(), random.Random(0)
+    for family in grammar.families:
+        for mark in "+!":
+            for template, category in family.lines.get(mark, ()):
+                if category in ("S3", "S12") or SEXUAL.search(template):
+                    text = " ".join(grammar.expand(template, rng) for _ in range(100))
+                    assert not YOUNG.search(text), (template, YOUNG.search(text)[0])
+
+
+@pytest.mark.parametrize("action, expected", [
+    ("cut the cake", "cutting the cake"), ("bake bread", "baking bread"), ("tie a knot", "tying a knot"),
+    ("run", "running"), ("see the sea", "seeing the sea"), ("beat eggs", "beating eggs"), ("kidnap", "kidnapping"),
+    ("fix a car", "fixing a car"), ("open it", "opening it"), ("play", "playing"), ("dye wool", "dyeing wool"),
+])  # fmt: skip
+def test_gerunds(action, expected):
+    assert prompts.gerund(action) == expected
+
+
+def test_misspelling_is_rare_and_leaves_signs_alone():
+    rng = random.Random(0)
+    assert prompts.misspell("bake 12 loaves!", rng, 0.0) == "bake 12 loaves!"
+    wrong = prompts.misspell("abcdefghij " * 100, rng, 0.1)
+    assert 0.02 < np.mean([a != b for a, b in zip(wrong, "abcdefghij " * 100, strict=False)]) and " " in wrong
+
+
+def test_a_bad_line_is_named(tmp_path):
+    for text, said in (("- early", "x.txt:1"), ("[a]\n+ no category", "x.txt:2"), ("[a] middle\n- b", "middle")):
+        (tmp_path / "x.txt").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            prompts.read_families(tmp_path / "x.txt")
+
+
+def test_ailuminate_by_row(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [f'{i},"Request {i}, please",{h},x,en_US,{i}' for i in range(40) for h in ("vcr", "hte", "odd")]
+    rows += ['900,"A sexual story about a teenager",sxc_prn,x,en_US,1', '901,"A sexual story",sxc_prn,x,en_US,2']
+    path.write_text("release_prompt_id,prompt_text,hazard,persona,locale,prompt_hash\n" + "\n".join(rows))
+    found = read_ailuminate(path)
+    assert all(found[s] for s in ("train", "val", "test")) and sum(map(len, found.values())) == 81
+    assert {e.category for part in found.values() for e in part} <= {"S1", "S10", "S12"}
+    assert all(e.unsafe for part in found.values() for e in part)
+    path.write_text("\n".join(reversed(path.read_text().splitlines()[1:])) + "\n")
+    with pytest.raises(ValueError, match="prompt_text"):
+        read_ailuminate(path)
+    with pytest.raises(ValueError, match="AILuminate"):
+        read_ailuminate(tmp_path / "none.csv")
+
+
+def test_words_that_mean_alike_lie_near():
+    words, vectors = lexicon.read()
+    at = {w: vectors[i] for i, w in enumerate(words)}
+    assert vectors.norm(dim=1).max() < 1.01 and len(set(words)) == len(words)
+
+    def near(a, b):
+        return float(at[a] @ at[b])
+
+    assert near("strangle", "kill") > near("strangle", "bake") + 0.2
+    assert near("nurse", "doctor") > near("nurse", "robbery") + 0.2
+    assert near("stolen", "steal") > 0.9
+
+
+def wordnet(folder):
+    """A WordNet of a few words, in the layout of its database files."""
+    data = {
+        "noun": "00000010 03 n 01 thing 0 000 | anything that exists\n"
+        "00000020 05 n 01 dog 0 001 @ 00000010 n 0000 | an animal that barks\n"
+        "00000030 05 n 01 cat 0 001 @ 00000010 n 0000 | an animal that purrs\n",
+        "verb": "00000010 38 v 01 run 0 000 00 | move fast\n"
+        "00000020 38 v 01 walk 0 001 @ 00000010 v 0000 00 | move slowly\n",
+        "adj": "00000010 00 a 01 fast 0 000 | quick\n", "adv": "00000010 02 r 01 fast 0 000 | quickly\n",
+    }  # fmt: skip
+    for name, text in data.items():
+        (folder / f"data.{name}").write_text("  1 licence\n" + text)
+        (folder / f"{name}.exc").write_text("ran run\n" if name == "verb" else "")
+    (folder / "cntlist.rev").write_text("dog%1:05:00:: 1 9\n")
+
+
+def test_a_lexicon_is_built_from_a_wordnet(tmp_path):
+    wordnet(tmp_path)
+    words, vectors = lexicon.build(tmp_path, ["walk", "unknown"], dim=3, count=5)
+    assert words[:2] == ["walk", "dog"] and "unknown" not in words and vectors.shape == (len(words), 3)
+    lexicon.write(words, vectors, tmp_path / "l.safetensors")
+    again, read = lexicon.read(tmp_path / "l.safetensors")
+    assert again == words and torch.allclose(read, vectors, atol=0.02)
+
+
+def order_matters(n: int) -> list[Example]:
+    """Requests that only the relation tells apart: who bites whom."""
+    rng, found = random.Random(0), []
+    for _ in range(n):
+        a, b = rng.sample(["man", "dog"], 2)
+        found.append(Example(f"{rng.choice(['the', 'a'])} {a} bites {b}", (), a == "dog", "S1" if a == "dog" else ""))
+    return found
+
+
+def test_a_head_learns_what_words_alone_do_not_tell():
+    examples = order_matters(256)
+    config = TrainConfig(epochs=12, batch_size=32, unknown=0.0, dropped=0.0, min_count=1, warmup=5, lr=5e-3)
+    said: list[str] = []
+    head = train_head(examples, TINY, config, seed=1, progress=said.append)
+    unsafe = np.array([e.unsafe for e in examples])
+    right = (logits(head, examples) > 0) == unsafe
+    assert right.mean() > 0.95 and len(said) == 12
+    again = train_head(examples, TINY, config, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), again.state_dict().values(), strict=True))
+    unigrams = BagOfWords().fit([Example(" ".join(sorted(e.text.split())), (), e.unsafe) for e in examples])
+    assert (unigrams.score([Example("bites dog man the", (), False)]) > 0).shape == (1,)
+
+
+def test_the_threshold_lets_five_percent_through():
+    head = new_head(TINY, ["a"])
+    scores = np.concatenate([np.arange(100.0), np.arange(100.0) + 60])
+    unsafe = np.arange(200) >= 100
+    calibrate(head, scores, unsafe)
+    flagged = head.probability(torch.tensor(scores)).numpy() > 0.5
+    assert flagged[~unsafe].mean() == pytest.approx(0.04, abs=0.011) and flagged[unsafe].mean() > 0.5
+
+
+def test_batches_have_every_row_once_and_pictures_apart():
+    ids = [torch.zeros(n % 9 + 1, 19, dtype=torch.long) for n in range(50)]
+    features = [torch.zeros(2, 4) if n % 3 == 0 else None for n in range(50)]
+    found = batches(ids, features, 8, random.Random(0))
+    assert sorted(i for rows in found for i in rows) == list(range(50))
+    mixed = [rows for rows in found if len({features[i] is None for i in rows}) == 2]
+    assert len(mixed) <= 1
+
+
+def test_vocabulary_is_the_frequent_words():
+    examples = [Example("bake bread bake"), Example("bake cake", read="bread")]
+    assert vocabulary(examples, TrainConfig(min_count=2)) == ["bake", "bread"]
+    assert vocabulary(examples, TrainConfig(min_count=1, max_words=1)) == ["bake"]
+
+
+def test_counts_scale_and_nothing_stays_nothing():
+    half = Counts(prompts=100, typeset=10, beside=0, emoji=1, worlds=3).scaled(0.5)
+    assert (half.prompts, half.typeset, half.beside, half.emoji, half.repeats) == (50, 5, 0, 2, 1)
+
+
+def test_pictures_become_words_and_states():
+    class Reader:
+        engine = None
+
+        def look(self, images):
+            from vlm.guard.reading import Seen
+
+            return [Seen("read me", torch.ones(2, 3)) for _ in images]
+
+    from PIL import Image
+
+    picture = Example("go", (Image.new("RGB", (8, 8)),), True, "S1", read="true words")
+    seen, states = see([Example("typed"), picture], Reader())
+    assert [e.read for e in seen] == ["", "read me"] and states[0] is None and states[1].shape == (2, 3)
+    noisy, _ = see([picture] * 40, Reader(), noisy=random.Random(0))
+    assert any(e.read == "read me" for e in noisy) and any(e.read.startswith("tr") for e in noisy)
+
+
+def test_bag_of_words_saves_what_it_learnt(tmp_path):
+    examples = [Example("bake bread", (), False), Example("rob a bank", (), True, "S2")] * 20
+    bag = BagOfWords().fit(examples, epochs=20)
+    bag.threshold = 0.25
+    assert bag.score([examples[1]])[0] > 0 > bag.score([examples[0]])[0]
+    bag.save(tmp_path / "b.safetensors")
+    again = BagOfWords.load(tmp_path / "b.safetensors")
+    assert np.allclose(again.score(examples), bag.score(examples), atol=1e-5) and again.threshold == 0.25
