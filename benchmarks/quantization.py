@@ -28,7 +28,7 @@ FORMS: dict[str, dict] = {  # name -> how the model is held
 def load(form: dict, device: str) -> VLM:
     """The shipped model in one form."""
     options = {k: v for k, v in form.items() if k != "cache"}
-    model = vlm.load(device=device, **{"dtype": torch.bfloat16, **options})
+    model = vlm.load(device=device, guard=None, **{"dtype": torch.bfloat16, **options})
     return VLM(model.model, model.chat_format, model.generation, limits=Limits(cache_dtype=form.get("cache")))
 
 

@@ -4,11 +4,13 @@ Notable here:
 - Pictures reach the model through `vlm.image.open_image` alone; gradio only hands over a file name.
 - Stop closes the generator, and with it the engine's cache; nothing goes on in the background.
 - Examples are drawn by the project's own worlds when the page starts: nothing is downloaded.
+- What the guard refused stays on the page and is shown to the model no more: later questions begin afresh.
 """
 
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,14 @@ CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #note { opacity: 0.8; font-size: 0.9em; }
 .remark { opacity: 0.75; font-size: 0.85em; }
-.outside { display: inline-block; font-size: 0.85em; border-left: 3px solid #d97706; padding-left: 0.5em; }
+.outside, .refused { display: inline-block; font-size: 0.85em; border-left: 3px solid #d97706; padding-left: 0.5em; }
 """
 NOTE = (
     "The shipped model is small and knows drawn scenes: shapes, their colours, sizes, places and numbers. "
     "Photographs are outside of what it was trained on, and it errs inside of it too: see the figures in the README."
 )
-EXAMPLE_SEEDS = ((0, "attribute"), (1, "count"), (5, "exist"), (9, "position"), (12, "relate"), (4, "count"))
+REFUSED = '<span class="refused">The guard refused this.</span>'
+EXAMPLES = ("attribute", "count", "exist", "position", "relate", "count")  # families of questions
 
 
 class Picture(gr.Image):
@@ -47,10 +50,9 @@ class Picture(gr.Image):
 def example_pictures(folder: Path, size: int = 96) -> list[list[str]]:
     """Draw pictures that the model has never seen, each with a question: [[path, question], ...]."""
     rows = []
-    for number, (index, family) in enumerate(EXAMPLE_SEEDS):
-        drawn = sample(
-            index, seed=2026, mixture={"scenes": 1.0}, size=size, split="val", n_questions=1, families=(family,)
-        )
+    for number, family in enumerate(EXAMPLES):
+        options = {"seed": 2026, "mixture": {"scenes": 1.0}, "size": size, "split": "val", "families": (family,)}
+        drawn = next(d for i in count(10 * number) if (d := sample(i, n_questions=1, **options)).questions)
         path = folder / f"scene-{number + 1}.png"
         drawn.image.resize((4 * size, 4 * size), Resampling.NEAREST).save(path)
         rows.append([str(path), drawn.questions[0].text])
@@ -67,15 +69,18 @@ def text_of(content: Any) -> str:
 
 
 def reply(said: str, end: Result | None = None) -> dict:
-    """The model's message; in small letters below it how sure the model is, or that the picture is none of its worlds.
+    """The model's message; in small letters below it what the guard did, and how sure the model is, or that the picture
+    is none of its worlds.
 
-    They are a part of their own, so that the model is not shown them as words of its own.
+    They are parts of their own, so that the model is not shown them as words of its own.
     """
-    parts = [{"type": "text", "text": said}]
-    if end is not None and end.remark:
+    remarks = []
+    if end is not None:
+        remarks += [REFUSED] if end.finish_reason == "content_filter" else []
+        remarks += [f'<span class="outside">The guard warns of the {warning}</span>' for warning in end.warnings]
         kind = "outside" if end.in_domain is False else "remark"
-        parts.append({"type": "text", "text": f'<span class="{kind}">{end.remark}</span>'})
-    return {"role": "assistant", "content": parts}
+        remarks += [f'<span class="{kind}">{end.remark}</span>'] if end.remark else []
+    return {"role": "assistant", "content": [{"type": "text", "text": text} for text in (said, *remarks)]}
 
 
 def to_messages(picture: str, history: list[dict]) -> list[dict]:
@@ -84,11 +89,24 @@ def to_messages(picture: str, history: list[dict]) -> list[dict]:
     for m in history:
         content = m["content"]
         if m["role"] == "assistant" and isinstance(content, list):
+            if REFUSED in map(text_of, content[1:]):
+                messages.pop()
+                continue
             content = content[:1]  # the rest is our remark
         messages.append({"role": m["role"], "content": text_of(content)})
     first = next(m for m in messages if m["role"] == "user")
     first["content"] = [{"type": "image", "image": picture}, {"type": "text", "text": first["content"]}]
     return messages
+
+
+def about_guard(model: VLM) -> str:
+    """Who watches over the page."""
+    if model.shield is None:
+        return "No guard is active: every request is answered."
+    return (
+        f"Guard: **{model.shield.name}** judges every question with its picture, and every answer; what falls under "
+        "one of its hazards is refused. It errs both ways."
+    )
 
 
 def build(model: VLM) -> gr.Blocks:
@@ -147,7 +165,7 @@ def build(model: VLM) -> gr.Blocks:
                     stop = gr.Button("Stop", variant="stop", size="sm")
                     clear = gr.Button("Clear", size="sm")
         gr.Examples(examples, [picture, question], label="Examples: choose one, then send the question")
-        gr.Markdown(NOTE, elem_id="note")
+        gr.Markdown(f"{about_guard(model)} {NOTE}", elem_id="note")
 
         inputs = [picture, chat, temperature, tokens]
         runs = [

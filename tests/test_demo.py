@@ -4,12 +4,16 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from demo.app import example_pictures, reply, serve, text_of, to_messages
+from demo.app import REFUSED, about_guard, example_pictures, reply, serve, text_of, to_messages
+from tests.guards import WordGuard
+from vlm.guard.shield import Shield
 from vlm.result import OUTSIDE, Result
 
 
 class Stub:
     """A model that says which picture size it was given, in two pieces."""
+
+    shield = None
 
     def __init__(self):
         self.closed, self.end = 0, None
@@ -94,3 +98,21 @@ def test_history_comes_in_several_forms():
 def test_examples_are_drawn(tmp_path):
     rows = example_pictures(tmp_path)
     assert len(rows) >= 6 and all(Image.open(path).size == (384, 384) and question for path, question in rows)
+
+
+def test_the_page_says_who_guards(stub):
+    assert "No guard" in about_guard(stub)
+    stub.shield = Shield(WordGuard())
+    assert "WordGuard" in about_guard(stub)
+    stub.shield = None
+
+
+def test_what_was_refused_is_shown_and_then_left_out():
+    shown = reply("Sorry: it falls under Hate (S10).", Result("", finish_reason="content_filter"))
+    assert [p["text"] for p in shown["content"]] == ["Sorry: it falls under Hate (S10).", REFUSED]
+    history = [{"role": "user", "content": "bad"}, shown, {"role": "user", "content": "good"}]
+    (message,) = to_messages("p.png", history)
+    assert message["content"][1]["text"] == "good" and message["content"][0]["type"] == "image"
+    warned = reply("yes", Result("", warnings=("prompt: Hate (S10)",)))
+    assert "warns of the prompt: Hate (S10)" in warned["content"][1]["text"]
+    assert to_messages("p.png", [{"role": "user", "content": "a"}, warned])[1]["content"] == "yes"

@@ -17,7 +17,7 @@ import typer
 from vlm.cli_calibrate import register as register_calibration
 from vlm.cli_card import register as register_card
 from vlm.cli_eval import register as register_evaluation
-from vlm.cli_guard import Guard, Policy
+from vlm.cli_guard import Guard, Policy, named
 from vlm.cli_guard import register as register_guard
 
 app = typer.Typer(
@@ -71,9 +71,16 @@ def one_line_errors():
         raise SystemExit(2) from None
 
 
+def warn(warnings: tuple[str, ...]) -> None:
+    """Say what the guard found and let pass."""
+    for warning in warnings:
+        fail(f"the guard warns of the {warning}")
+
+
 def show(results: list, names: list[str], path: str | None) -> None:
     """Print results, errors in their place; exit 2 at the end if there was one."""
     for name, result in zip(names, results, strict=True):
+        warn(result.warnings)
         if result.error:
             fail(result.error)
         elif result.in_domain is False:
@@ -89,13 +96,13 @@ def show(results: list, names: list[str], path: str | None) -> None:
 @app.command()
 def caption(
     images: list[str], model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
-    max_new_tokens: MaxTokens = 96,
+    max_new_tokens: MaxTokens = 96, guard: Guard = "none", policy: Policy = None,
     json_path: Json = None,
 ) -> None:  # fmt: skip
     """Describe pictures."""
     import vlm
 
-    loaded = vlm.load(model, adapter=adapter, quantization=quantization)
+    loaded = vlm.load(model, adapter=adapter, quantization=quantization, guard=named(guard), policy=policy)
     show(loaded.caption(images, max_new_tokens=max_new_tokens), images, json_path)
 
 
@@ -105,17 +112,16 @@ def ask(
     max_new_tokens: MaxTokens = 48,
     regex: Annotated[str | None, typer.Option(help="What the whole answer must match, such as '[0-9]+'.")] = None,
     json_schema: Annotated[str | None, typer.Option(help="File of the JSON schema that the answer must meet.")] = None,
-    guard: Guard = None, policy: Policy = None, json_path: Json = None,
+    guard: Guard = "none", policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Ask a question about a picture."""
     import vlm
 
     schema = read_json(json_schema) if json_schema else None
-    result = vlm.load(model, adapter=adapter, quantization=quantization, guard=guard, policy=policy).answer(
+    result = vlm.load(model, adapter=adapter, quantization=quantization, guard=named(guard), policy=policy).answer(
         image, question, max_new_tokens=max_new_tokens, regex=regex, json_schema=schema
     )
-    for warning in result.warnings:
-        fail(f"the guard warns of the {warning}")
+    warn(result.warnings)
     if result.in_domain is False:
         fail(f"{image}: {result.remark}")
     if json_path != "-":
@@ -128,15 +134,19 @@ def choose(
     image: str, question: str, choices: list[str], model: Model = None, adapter: Adapter = None,
     quantization: Quantization = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="By log-probability per byte.")] = False,
-    json_path: Json = None,
+    guard: Guard = "none", policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Rank given answers to a question about a picture, the likeliest first, with their shares."""
     import vlm
     from vlm.choices import check_choices
 
     check_choices(choices)  # before a model is loaded
-    found = vlm.load(model, adapter=adapter, quantization=quantization).choose(image, question, choices, normalize)
-    if json_path != "-":
+    loaded = vlm.load(model, adapter=adapter, quantization=quantization, guard=named(guard), policy=policy)
+    found = loaded.choose(image, question, choices, normalize)
+    warn(found.warnings)
+    if json_path != "-" and found.error:
+        print(found.error)
+    elif json_path != "-":
         for choice in found:
             print(f"{choice.share:6.1%}  {choice.text}")
     write_json(json_path, {"image": image, "question": question, "normalize": normalize, **found.to_dict()})
@@ -146,12 +156,12 @@ def choose(
 def demo(
     model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
     host: str = "127.0.0.1", port: int = 7860, share: bool = False,
-    guard: Guard = None, policy: Policy = None, json_path: Json = None,
+    guard: Guard = "none", policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Open the image Q&A page."""
     import vlm
 
-    loaded = vlm.load(model, adapter=adapter, quantization=quantization, guard=guard, policy=policy)
+    loaded = vlm.load(model, adapter=adapter, quantization=quantization, guard=named(guard), policy=policy)
     write_json(json_path, {"host": host, "port": port, "model": loaded.describe()})
     page = importlib.import_module("demo.app")  # by name: the arrow of imports runs from the demo to us
     page.serve(loaded, host=host, port=port, share=share)
@@ -256,7 +266,7 @@ def eval_world(
     import vlm
     from vlm.evaluation.world import SPLITS, evaluate_pack, evaluate_world, to_markdown
 
-    loaded = vlm.load(model, quantization=quantization)
+    loaded = vlm.load(model, quantization=quantization, guard=None)
     mixture = parse_weights(world or ["scenes=1"])
     evaluate = partial(
         evaluate_world, loaded, n=count, seed=seed, mixture=mixture, batch_size=batch_size, emoji=emoji
