@@ -1,7 +1,5 @@
 """What every benchmark says beside its figures, and where it says it."""
 
-import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,6 +11,7 @@ import torch
 import typer
 
 from vlm.cli import write_json
+from vlm.evaluation.card.figures import machine
 
 ROOT = Path(__file__).parents[1]
 DEVICES = ("cpu", "cuda")
@@ -20,15 +19,8 @@ DEVICES = ("cpu", "cuda")
 
 def describe_machine(device: str) -> dict:
     """What the figures hang on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return {
-        "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": version("transformers"),
-    }  # fmt: skip
+    gpu = torch.cuda.get_device_name() if device == "cuda" else None
+    return {**machine(), "gpu": gpu, "transformers": version("transformers")}
 
 
 def commit() -> str:

@@ -36,7 +36,8 @@ def contents(
     failed = failed or {}
     drawn = [found for name in worlds.WORLDS if (found := world(figures, name, failed))]
     return {
-        "model": figures.model, "facts": facts(figures), "command": command, "goals": goals(figures),
+        "model": figures.model, "title": title(figures.model), "facts": facts(figures), "command": command,
+        "goals": goals(figures),
         "worlds": drawn, "missing_worlds": [n for n in worlds.WORLDS if n not in [w["name"] for w in drawn]],
         "refusals": [
             {"title": title, "about": about, "rows": refusals(figures, key)} for key, title, about in REFUSALS
@@ -46,6 +47,10 @@ def contents(
         "limits": figures.tables.get("limits"), "guard": (reports or {}).get("guard", []),
         "generators": (reports or {}).get("generators", []), "failed": failed, "words": words,
     }  # fmt: skip
+
+
+def title(model: dict[str, Any]) -> str:
+    return "the shipped model" if model["name"] == "shipped" else model["name"]
 
 
 def facts(figures: Figures) -> list[tuple[str, str]]:
@@ -64,7 +69,7 @@ def facts(figures: Figures) -> list[tuple[str, str]]:
         first, last = min(t["date"] for t in tables), max(t["date"] for t in tables)
         commits = dict.fromkeys(t["commit"] or "unknown" for t in tables)
         machines = dict.fromkeys(one_machine(t["machine"]) for t in tables)
-        when = f"{first[:16]} to {last[:16]} UTC".replace("T", " ")
+        when = f"{first[:16]} to {last[:16]}".replace("T", " ") + " UTC"
         found += [("when", when), ("commit", ", ".join(commits)), ("machine", "; ".join(machines))]
     return found
 

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+import vlm
 from vlm.api import VLM
 
 LOADING = """
@@ -26,8 +27,8 @@ print(json.dumps([first, answered, time.perf_counter() - start]))
 """
 
 
-def measure(name: str | None, model: VLM, repeats: int = 5, answers: int = 20) -> dict[str, Any]:
-    """Medians and extremes, in seconds.
+def measure(name: str | None, repeats: int = 5, answers: int = 20) -> dict[str, Any]:
+    """Medians and extremes, in seconds, of what `vlm.load(name)` gives: with whatever guard it has by default.
 
     Returns: load, in a fresh process with all imports; again, loading once they are done; first_answer of a fresh
     process; answer and large_answer, to a question about a picture never seen, 96 and 192 px, with its encode.
@@ -39,6 +40,7 @@ def measure(name: str | None, model: VLM, repeats: int = 5, answers: int = 20) -
             raise ValueError(f"loading in a process of its own failed: {done.stderr.strip().splitlines()[-1][:200]}")
         found.append(json.loads(done.stdout.splitlines()[-1]))
     columns = dict(zip(("load", "first_answer", "again"), zip(*found, strict=True), strict=True))
+    model = vlm.load(name)
     for key, size in (("answer", 96), ("large_answer", 192)):
         columns[key] = _answers(model, size, answers)
     return {key: spread(values) for key, values in columns.items()}
