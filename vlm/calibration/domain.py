@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-COMPONENTS = 16
+COMPONENTS = 64
 INSIDE = 0.98  # share of the worlds' own pictures that the two edges let in together,
 BY_TEXTURE = 0.75  # and which part of the others is left outside by their texture
 FEWEST = 20  # pictures of a world with a number of tiles that make a Gaussian

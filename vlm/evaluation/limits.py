@@ -193,8 +193,8 @@ def plot_limits(found: dict[str, Any], folder: str | Path) -> list[Path]:
     curve.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1), title="Reliability")
     risk.set(xlabel="share of questions answered, the surest first", ylabel="share of those that is wrong",
              xlim=(0, 1), ylim=(0, None), title="Risk and coverage")  # fmt: skip
-    curve.legend(fontsize=8, loc="upper left", frameon=False)
-    risk.legend(fontsize=8, loc="upper left", frameon=False)
+    curve.legend(fontsize=8, loc="lower right", frameon=False)
+    risk.legend(fontsize=8, loc="best", frameon=False)
     paths = [folder / "reliability.png", folder / "domain.png"]
     figure.savefig(paths[0], dpi=130)
 

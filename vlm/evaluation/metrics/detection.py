@@ -8,10 +8,10 @@ Notable here:
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vlm.evaluation.metrics.stats import Z, wilson
 
@@ -25,7 +25,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[which]
 
 
-def auroc(low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
+def auroc(low: ArrayLike, high: ArrayLike) -> dict[str, Any]:
     """The chance that one of `high` is above one of `low`, with DeLong's interval.
 
     Raises:
@@ -46,7 +46,7 @@ def auroc(low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reliability(right: Sequence[bool], sure: Sequence[float], bins: int = 12) -> list[dict[str, Any]]:
+def reliability(right: ArrayLike, sure: ArrayLike, bins: int = 12) -> list[dict[str, Any]]:
     """Bins of equal mass, the least sure first: mean confidence beside accuracy and its Wilson interval."""
     y, p = np.asarray(right, dtype=float), np.asarray(sure, dtype=float)
     table = []
@@ -59,13 +59,13 @@ def reliability(right: Sequence[bool], sure: Sequence[float], bins: int = 12) ->
     return table
 
 
-def calibration_error(right: Sequence[bool], sure: Sequence[float], bins: int = 12) -> float:
+def calibration_error(right: ArrayLike, sure: ArrayLike, bins: int = 12) -> float:
     """Mean distance of confidence and accuracy over bins of equal mass."""
     table = reliability(right, sure, bins)
     return sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in table) / max(1, sum(b["n"] for b in table))
 
 
-def calibration(right: Sequence[bool], sure: Sequence[float], bins: int = 12, seed: int = 0) -> dict[str, Any]:
+def calibration(right: ArrayLike, sure: ArrayLike, bins: int = 12, seed: int = 0) -> dict[str, Any]:
     """Everything about probabilities of being right: calibration error, Brier score, AUROC, bins, risk by coverage.
 
     Raises:
