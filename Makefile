@@ -39,6 +39,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 model: $(STAMP)
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.10' || \
+	  echo "no matplotlib: the charts that it would draw are left out" >&2
 	$(BIN)/vlm card --out docs/card --markdown vlm/weights/README.md $(if $(DATA),--data $(DATA))
 
 clean:

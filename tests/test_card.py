@@ -347,7 +347,9 @@ def results(folder):
     guard = {"dataset": "xstest", "table": lines}
     cost = {"commit": "abc", "date": "2026-11-25T10:00", "cost": [{"guard": "with", "words": 1.5}],
             "robustness": [{"eps": 8, "kind": "attack", "n": 60, "recall": 0.5, "interval": [0.4, 0.6]}]}  # fmt: skip
-    speed = {"table": "| world | pictures/s |\n|---|---:|\n| scenes | 1263 |\n"}
+    speed = {"worlds": [{"world": "scenes", "size": 96, "rounds": [1200.0, 1263.4]},
+                        {"world": "scenes", "size": 192, "rounds": [500.0]},
+                        {"world": "text", "size": 192, "rounds": [432.0]}]}  # fmt: skip
     for name, data in (("guard-xstest", guard), ("guard-cost", cost), ("worlds", speed), ("other", {"a": 1})):
         (folder / f"{name}.json").write_text(json.dumps(data))
     return folder
@@ -356,6 +358,9 @@ def results(folder):
 def test_reports_of_others_are_read_and_damaged_ones_are_refused(tmp_path):
     found = reports.read_reports(results(tmp_path / "r"))
     assert [r["name"] for r in found["guard"]] == ["guard-cost", "xstest"] and len(found["generators"]) == 1
+    [speed] = found["generators"][0]["tables"]
+    assert speed["head"][1:] == ["96 px", "192 px"]
+    assert speed["rows"] == [["scenes", "1263", "500"], ["text", "-", "432"]]
     cost = found["guard"][0]
     assert cost["where"] == "commit abc, 2026-11-25" and cost["tables"][0]["rows"] == [["with", "1.50", *"-" * 5]]
     assert cost["tables"][1]["rows"] == [["8", "attack", "60", "50.0", "40.0 to 60.0"]]

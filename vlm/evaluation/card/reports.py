@@ -30,6 +30,7 @@ def parse_tables(markdown: str) -> list[Table]:
 
 
 def cells(line: str) -> list[str]:
+    """The cells of a line of a Markdown table."""
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -70,6 +71,13 @@ def tables_of(data: dict[str, Any]) -> list[Table]:
         head = ["guard", "words, ms", "picture, ms", "streamed, ms", "encodes a picture", "a window, ms", "a token, ms"]
         attacked = {"head": ["eps of 255", "pictures", "n", "recall", "95 %"], "rows": rows}
         return [{"head": head, "rows": cost}, *([attacked] if rows else [])]
+    if "worlds" in data:
+        speed = {(r["world"], r["size"]): f"{max(r['rounds']):.0f}" for r in data["worlds"]}
+        sizes = sorted({size for _, size in speed})
+        rows = [
+            [world, *(speed.get((world, size), "-") for size in sizes)] for world in dict.fromkeys(w for w, _ in speed)
+        ]
+        return [{"head": ["samples a second of a core", *(f"{size} px" for size in sizes)], "rows": rows}]
     return []
 
 
