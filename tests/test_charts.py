@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 import re
+import sys
 from fractions import Fraction
 
 import pytest
@@ -493,6 +494,33 @@ def test_the_test_split_asks_in_held_out_phrasings():
         chart = spec(i, "test")[0]
         for q in draw(i, "test").questions:
             assert solve(q, chart, held=True)
+
+
+# ------------------------------------------------------------------------------------------ another hand
+
+
+def test_matplotlib_draws_the_same_charts():
+    pytest.importorskip("matplotlib")
+    kinds = set()
+    for i in range(14):
+        chart, sheet, _ = spec(i, "test-style")
+        s = draw(i, "test-style")
+        assert s.image.size == (224, 224) and s.image.mode == "RGB" and s.image.tobytes() != sheet.image.tobytes()
+        assert digest(s) == digest(draw(i, "test-style"))
+        assert len(s.image.getcolors(100_000)) > 20
+        for q in s.questions:
+            assert solve(q, chart)
+        kinds.add(chart.kind)
+    assert len(kinds) > 3
+
+
+def test_only_charts_have_the_style_of_matplotlib(monkeypatch):
+    for mixture in ({"scenes": 1.0}, {"charts": 1.0, "text": 1.0}):
+        with pytest.raises(ValueError, match="test-style for charts alone"):
+            sample(0, seed=1, mixture=mixture, split="test-style")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"gated-vlm\[docs\]"):
+        draw(0, "test-style")
 
 
 # ------------------------------------------------------------------------------------------ elsewhere

@@ -24,6 +24,7 @@ SPLITS = {
     "test-combos": "new pictures; every question is about a pair of colour and shape that training never showed",
     "test": "new pictures, phrasings held out from training",
 }
+"""What is new in the splits of every world; charts have "test-style" too."""
 
 
 def score(rows: list[dict], said: list[str], blind: list[str]) -> dict[str, dict[str, Any]]:

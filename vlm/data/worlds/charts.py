@@ -14,6 +14,7 @@ from vlm.data.worlds import draw
 from vlm.data.worlds.charts_asker import FAMILIES, KIND, Asker
 from vlm.data.worlds.charts_draw import render
 from vlm.data.worlds.charts_marks import Mark
+from vlm.data.worlds.charts_matplotlib import redrawn
 from vlm.data.worlds.charts_spec import Chart, invent
 from vlm.data.worlds.charts_style import NoRoom
 from vlm.data.worlds.charts_text import Sheet
@@ -36,11 +37,11 @@ def charts(
 ) -> Sample:
     """A picture of one chart; made for 96 pixels and more."""
     chart, sheet, marks = drawn_chart(rng, size, split)
+    image, things = sheet.image, [*_marks(chart, marks, size), *sheet.things()]
+    if split == "test-style":
+        image, things = redrawn(rng, chart, size), []  # where another hand puts them is not known
     questions: list[Question] = ask(Asker(chart, rng, split), FAMILIES, n_questions, families)
-    return Sample(
-        image=sheet.image, world="charts", captions=captions(chart, rng), questions=questions,
-        things=[*_marks(chart, marks, size), *sheet.things()],
-    )  # fmt: skip
+    return Sample(image=image, world="charts", captions=captions(chart, rng), questions=questions, things=things)
 
 
 def _marks(chart: Chart, marks: list[Mark], size: int) -> list[Thing]:

@@ -5,7 +5,6 @@
 """
 
 import random
-from collections.abc import Iterator
 from functools import lru_cache
 
 from PIL import Image, ImageDraw
@@ -19,36 +18,40 @@ from vlm.data.worlds.text_page import LETTERS
 SIZES = (7, 8, 10, 12, 14, 17, 20, 24, 30)
 
 
+Letters = tuple[tuple[str, Box], ...]
+
+
+@lru_cache(maxsize=32768)
+def _laid(path: str, size: int, text: str) -> tuple[Image.Image, Letters]:
+    """The alpha of a line of text, and (what it is, its box) of each letter and digit in it."""
+    glyphs = [fonts.glyph(path, size, c) for c in text]
+    width, height = max(1, round(sum(g[3] for g in glyphs)) + 1), size + 1
+    image, found = Image.new("L", (width, height)), []
+    pen, baseline = 0.0, round(0.82 * size)
+    for c, (alpha, right, down, advance) in zip(text, glyphs, strict=True):
+        left, top = max(round(pen) + right, 0), max(baseline + down, 0)
+        pen += advance
+        if c == " ":
+            continue
+        image.paste(alpha, (left, top))
+        x1, y1 = min(left + alpha.width, width), min(top + alpha.height, height)
+        if c in LETTERS and left < x1 and top < y1:
+            found.append((f"char:{c}", (left, top, x1, y1)))
+    return image, tuple(found)
+
+
 @lru_cache(maxsize=32768)
 def stamp(path: str, size: int, text: str, turned: bool = False) -> Image.Image:
     """The alpha of a line of text, `size` + 1 pixels high; turned: to be read from below."""
-    if turned:
-        return stamp(path, size, text).transpose(Image.Transpose.ROTATE_90)
-    width = max(1, round(sum(fonts.glyph(path, size, c)[3] for c in text)) + 1)
-    image = Image.new("L", (width, size + 1))
-    for alpha, left, top in _glyphs(path, size, text):
-        image.paste(alpha, (left, top))
-    return image
+    image = _laid(path, size, text)[0]
+    return image.transpose(Image.Transpose.ROTATE_90) if turned else image
 
 
-def _glyphs(path: str, size: int, text: str) -> Iterator[tuple[Image.Image, int, int]]:
-    """(alpha, left, top) of each character of a stamp."""
-    pen, baseline = 0.0, round(0.82 * size)
-    for alpha, left, top, advance in (fonts.glyph(path, size, c) for c in text):
-        yield alpha, max(round(pen) + left, 0), max(baseline + top, 0)
-        pen += advance
-
-
-@lru_cache(maxsize=32768)
-def letters(path: str, size: int, text: str, turned: bool = False) -> tuple[tuple[str, Box], ...]:
-    """(what it is, its box in the stamp) of each letter and digit."""
-    width, height = stamp(path, size, text).size
-    found = []
-    for c, (alpha, left, top) in zip(text, _glyphs(path, size, text), strict=True):
-        x0, y0, x1, y1 = left, top, min(left + alpha.width, width), min(top + alpha.height, height)
-        if c in LETTERS and x0 < x1 and y0 < y1:
-            found.append((f"char:{c}", (y0, width - x1, y1, width - x0) if turned else (x0, y0, x1, y1)))
-    return tuple(found)
+def letters(path: str, size: int, text: str, turned: bool) -> Letters:
+    """The letters and digits of a stamp with their boxes."""
+    image, found = _laid(path, size, text)
+    width = image.width
+    return tuple((c, (y0, width - x1, y1, width - x0)) for c, (x0, y0, x1, y1) in found) if turned else found
 
 
 class Sheet:

@@ -1,7 +1,7 @@
 """Drawing for all worlds: colours that people name alike, backgrounds, antialiased shapes, placing without overlap.
 
-- A shape is drawn once per process at eight times its size, reduced to an alpha mask and cached: a picture is then a
-  handful of masked pastes, some tens of microseconds at 96 px.
+- A shape is drawn once per process at four to eight times its size, reduced to an alpha mask and cached: a picture is
+  then a handful of masked pastes, some tens of microseconds at 96 px.
 - Every random choice comes from the `random.Random` passed in; Pillow's own noise is not seedable, so ours is used.
 """
 
@@ -119,7 +119,7 @@ def _polygon(shape: str) -> list[tuple[float, float]]:
 @lru_cache(maxsize=2048)
 def mask(shape: str, side: int, turn: int = 0) -> Image.Image:
     """The alpha of a shape of about `side` pixels, turned by `turn` degrees, cut to its tight box."""
-    k = 8
+    k = max(4, min(8, 256 // side))  # the larger, the less is gained by drawing it larger still
     big = Image.new("L", (side * k, side * k), 0)
     pen = ImageDraw.Draw(big)
     whole = side * k - 1
