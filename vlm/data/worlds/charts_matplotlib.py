@@ -7,6 +7,7 @@
 import random
 from collections.abc import Sequence
 from math import cos, radians, sin
+from typing import Any
 
 from PIL import Image
 
@@ -125,8 +126,9 @@ class Drawing:
             if chart.kind == "stacked":
                 start = [a + b for a, b in zip(start, lengths, strict=True)]
             if chart.written:
-                inside = {"label_type": "center", "color": _over(colors[0])}
-                where = inside if chart.kind == "stacked" else {"padding": 1}
+                where: dict[str, Any] = {"padding": 1}
+                if chart.kind == "stacked":
+                    where = {"label_type": "center", "color": _over(colors[0])}
                 texts = [chart.number(v) for v in row]
                 self.axes.bar_label(bars, texts, fontsize=0.9 * self.points, **where)
 

@@ -26,7 +26,7 @@ def _laid(path: str, size: int, text: str) -> tuple[Image.Image, Letters]:
     """The alpha of a line of text, and (what it is, its box) of each letter and digit in it."""
     glyphs = [fonts.glyph(path, size, c) for c in text]
     width, height = max(1, round(sum(g[3] for g in glyphs)) + 1), size + 1
-    image, found = Image.new("L", (width, height)), []
+    image, found = Image.new("L", (width, height)), list[tuple[str, Box]]()
     pen, baseline = 0.0, round(0.82 * size)
     for c, (alpha, right, down, advance) in zip(text, glyphs, strict=True):
         left, top = max(round(pen) + right, 0), max(baseline + down, 0)

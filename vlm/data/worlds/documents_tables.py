@@ -59,7 +59,7 @@ def _invent(rng: random.Random, sheet: Sheet, layout: str) -> Table:
     if rng.random() < 0.7:
         rng.shuffle(rows)
     names = rng.sample(list(ranges), min(len(ranges), pick(rng, (1, 2, 2, 3, 3, 4))))
-    cells = [[rng.randint(*ranges[c]) for c in names] for _ in rows]
+    cells: list[list[int | None]] = [[rng.randint(*ranges[c]) for c in names] for _ in rows]
     title = pick(rng, TITLES) if rng.random() < 0.5 else ""
     made = Table(
         layout=layout, head=head, columns=names, rows=rows, cells=cells, title=title, known=(entries, list(ranges))
@@ -172,7 +172,7 @@ class TableAsker(Asker):
     def reason(self) -> Question | None:
         rng, made, family = self.rng, self.made, "document reasoning"
         u, j = rng.random() * (0.27 if self.split == "test-combos" else 1), pick(rng, range(len(made.columns)))
-        values = [row[j] for row in made.cells if row[j] is not None]
+        values = [v for row in made.cells if (v := row[j]) is not None]
         words = {"x": made.columns[j], "head": made.head.lower()}
         if u < 0.15:
             return self.say("n rows", family, str(len(made.rows)))

@@ -87,11 +87,14 @@ class Emoji:
         return Thing(box=piece.box, what=f"emoji:{piece.look[2]}", picture=picture)
 
 
-def _changed(rng: random.Random, made: Shapes | Emoji, size: int) -> tuple[list[Piece], list[Piece], Change]:
+Pictures = tuple[list[Piece], list[Piece], Change]
+
+
+def _changed(rng: random.Random, made: Shapes | Emoji, size: int) -> Pictures:
     """(first picture, second picture, what changed)."""
     changer, u, pieces = Changer(rng, size, made.redrawn, made.others), rng.random(), made.pieces
     if u < SEVERAL and len(pieces) > 1:
-        second, made_of = pieces, []
+        second, made_of = pieces, list[Pictures]()
         for _ in range(2 + int(3 * rng.random())):
             untouched = [i for i, p in enumerate(second) if p in pieces]
             kind = pick(rng, ("removed", "removed", *(k for k in made.kinds if k != "added")))
@@ -116,18 +119,16 @@ def pairs(
 ) -> Sample:  # fmt: skip
     """Two pictures of one scene: `image` and one of `others`."""
     of_emoji = emoji_path is not None and split != "test-combos" and rng.random() < 0.3
-    made = Emoji(rng, size, str(emoji_path)) if of_emoji else Shapes(rng, size, split, max_objects)
+    made: Shapes | Emoji = Emoji(rng, size, str(emoji_path)) if of_emoji else Shapes(rng, size, split, max_objects)
     first, second, change = _changed(rng, made, size)
     things = [[made.thing(p, k) for p in pieces] for k, pieces in enumerate((first, second))]
-    both = tuple(
-        Scene(t, size, [p.look for p in pieces]) for t, pieces in zip(things, (first, second), strict=True)
-    )  # fmt: skip
-    asker = PairAsker(both, change, rng, split, made.others, emoji=of_emoji)  # type: ignore[arg-type]
+    a, b = (Scene(t, size, [p.look for p in pieces]) for t, pieces in zip(things, (first, second), strict=True))
+    asker = PairAsker((a, b), change, rng, split, made.others, emoji=of_emoji)
     questions = ask(asker, FAMILIES, n_questions, families)
     images = [draw.composed(made.ground, pieces) for pieces in (first, second)]
     return Sample(
-        image=images[0], others=images[1:], world="pairs", captions=_captions(both[0], both[1], change, rng),
-        questions=questions, things=[*things[0], *things[1]],
+        image=images[0], others=images[1:], world="pairs", captions=_captions(a, b, change, rng), questions=questions,
+        things=[*things[0], *things[1]],
     )  # fmt: skip
 
 

@@ -184,7 +184,8 @@ def _blot(rng: random.Random, page: Page, kind: str, lines: list[list[Word]], va
     i = pick(rng, nameable(len(units)))
     start = sum(map(len, units[:i]))
     covered = [t.box for t in page.things[start : start + len(units[i])]]
-    x0, y0, x1, y1 = (f(b[k] for b in covered) for k, f in enumerate((min, min, max, max)))
+    lows, highs = [b[:2] for b in covered], [b[2:] for b in covered]
+    (x0, y0), (x1, y1) = map(min, zip(*lows, strict=True)), map(max, zip(*highs, strict=True))
     paint = draw.jitter(rng, draw.PAINT[pick(rng, tuple(draw.PAINT))])
     page.pen.rectangle((x0, y0 - 1, x1 - 1, y1), fill=paint)
     del page.things[start : start + len(units[i])]
