@@ -30,7 +30,7 @@ class Counts:
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 30_000
+    prompts: int = 40_000
     typeset: int = 2_400
     beside: int = 800
     emoji: int = 1_600

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch.nn import functional as F
 
 from vlm.data.worlds import fonts, sample
@@ -62,6 +62,10 @@ def draw_line(rng: random.Random, split: str = "train") -> Line:
         x += advance
     if rng.random() < 0.3:
         layer = layer.rotate(rng.uniform(-1.5, 1.5), Image.Resampling.BILINEAR)
+    if rng.random() < 0.35:  # wide and narrow designs, heavy and light ones, beyond those that are installed
+        layer = layer.resize((max(round(layer.width * rng.uniform(0.8, 1.5)), 8), layer.height), Image.Resampling.BILINEAR)
+    if size > 18 and rng.random() < 0.2:
+        layer = layer.filter(ImageFilter.MaxFilter(3) if rng.random() < 0.75 else ImageFilter.MinFilter(3))
     box = layer.getbbox()
     if box is None:
         return Line(np.zeros((20, 8), np.float32), "")
@@ -100,16 +104,18 @@ def batches(seed: int, size: int) -> Iterator[list[Line]]:
 
 
 def train_reader(
-    steps: int = 1500, size: int = 32, lr: float = 4e-3, seed: int = 0, progress: Callable[[str], None] = print
-) -> LineReader:
-    """A reader from scratch: some five minutes of one core.
+    steps: int = 1500, size: int = 32, lr: float = 4e-3, seed: int = 0, init: LineReader | None = None,
+    progress: Callable[[str], None] = print,
+) -> LineReader:  # fmt: skip
+    """A reader from scratch: some three minutes of one core.
 
     Args:
         steps, size: batches and lines in each.
         lr: the highest rate, of AdamW.
+        init: a reader that learns on.
     """
     torch.manual_seed(seed)
-    reader = LineReader(OcrConfig()).train()
+    reader = (init or LineReader(OcrConfig())).train()
     rule = torch.optim.AdamW(reader.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(rule, max_lr=lr, total_steps=steps, pct_start=0.1)
     numbers, mean = {c: i + 1 for i, c in enumerate(ALPHABET)}, 0.0

@@ -32,12 +32,12 @@ class TrainConfig:
         epochs, batch_size, lr, weight_decay, warmup: of AdamW; the rate falls along a cosine.
         embed_lr: of the words' rows, most of which are met in few batches.
         hazard_weight: of the loss that names the hazard.
-        unknown, dropped: shares of words whose whole-word row, or that altogether, are left out.
+        unknown, bare, dropped: shares of words whose whole-word row is left out, all but their meaning, or everything.
         max_words: of the vocabulary, the most frequent.
         min_count: how often a word must occur to be known whole.
     """
 
-    epochs: int = 6
+    epochs: int = 4
     batch_size: int = 64
     lr: float = 1.5e-3
     embed_lr: float = 5e-3
@@ -45,6 +45,7 @@ class TrainConfig:
     warmup: int = 100
     hazard_weight: float = 0.3
     unknown: float = 0.15
+    bare: float = 0.25
     dropped: float = 0.05
     smoothing: float = 0.02
     max_words: int = 5000
@@ -134,10 +135,13 @@ def _rate(step: int, steps: int, warmup: int) -> float:
 
 
 def _noisy(ids: Tensor, config: TrainConfig) -> Tensor:
-    """Some words unknown, some gone."""
+    """Some words unknown, some known by their meaning alone, some gone."""
     ids = ids[torch.rand(len(ids)) >= config.dropped].long() if len(ids) > 3 else ids.long()
     hidden = torch.rand(len(ids)) < config.unknown
     ids[:, 1] = torch.where(hidden, UNKNOWN, ids[:, 1])
+    bare = (torch.rand(len(ids)) < config.bare) & (ids[:, 2] != PAD)
+    ids[bare, 1] = UNKNOWN
+    ids[bare, 3:] = PAD
     return ids
 
 
@@ -165,6 +169,3 @@ def calibrate(head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, fpr: floa
     temperature = min(grid, key=lambda t: F.binary_cross_entropy_with_logits(x / t, y).item())
     head.config = replace(head.config, threshold=threshold, temperature=temperature)
     return head
-
-
-assert PAD == 0  # `collate` pads with it and the embedding keeps it at zero
