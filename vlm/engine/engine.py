@@ -23,6 +23,7 @@ import torch
 from vlm.chat import Prompt, Tokenizer
 from vlm.engine.constraints import Vocabulary
 from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.graphs import Graphs
 from vlm.engine.pages import PagePool, pages_for, token_bytes
 from vlm.engine.pictures import Notes, Observer, Picture, PictureCache
 from vlm.engine.sampling import Sampling
@@ -66,13 +67,16 @@ class Engine:
         limits: of rows, memory and time.
         tokenizer: for answers with a constraint.
         fuse: False reads the model's modules as they are, for a model that is still being trained.
+        compile: False leaves out compiled passes (vlm/engine/native.py) on a CPU with a compiler, and CUDA graphs
+            (vlm/engine/graphs.py).
     """
 
     def __init__(
         self, model: VisionLanguageModel, *, stop_ids: frozenset[int], limits: Limits | None = None, fuse: bool = True,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Tokenizer | None = None, compile: bool = True,
     ):  # fmt: skip
         self.model, self.stop_ids, self.limits, self.fuse = model, stop_ids, limits or Limits(), fuse
+        self.compile = compile
         self.vocabulary = Vocabulary(tokenizer, stop_ids)
         self.observers: dict[str, Observer] = {}
         self.version = 0  # counts the refreshes
@@ -101,8 +105,9 @@ class Engine:
                 pool = PagePool(config, 1 + pages_for(tokens), self.dtype, limits.cache_dtype)
                 sees = self.model.config.encoder is not None
                 cache = PictureCache(self.model, limits.picture_bytes, self.observers) if sees else None
-                weights = DecoderWeights(self.model.decoder, self.fuse)
-                self._scheduler = Scheduler(weights, pool, cache, self.stop_ids, limits)
+                weights = DecoderWeights(self.model.decoder, self.fuse, compile=self.compile)
+                graphs = Graphs(weights, pool) if self.compile and self.fuse and self.device.type == "cuda" else None
+                self._scheduler = Scheduler(weights, pool, cache, self.stop_ids, limits, graphs)
             return self._scheduler
 
     def refresh(self) -> None:

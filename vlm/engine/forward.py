@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adapters.cross_attention import KeyValue
 from vlm.engine.pages import PAGE, Memory, PagePool, pages_for
 from vlm.engine.pictures import Encoded
 from vlm.engine.weights import CrossLayer, DecoderWeights, Layer
@@ -43,6 +44,15 @@ class Piece:
 
 
 @dataclass
+class Beside:
+    """What rows of one token see, laid side by side; only where a pass is recorded (vlm/engine/graphs.py)."""
+
+    image: dict[int, KeyValue]  # by layer, (R, Hkv, S, Dh)
+    mask: Tensor  # (R, 1, 1, S) bool
+    visible: Tensor  # (R, 1), 1.0 where a row sees anything
+
+
+@dataclass
 class Plan:
     """A pass, laid out on the host and brought to the device once."""
 
@@ -56,6 +66,8 @@ class Plan:
     longer: list[tuple[slice, Tensor, Tensor | None]]  # tokens, slots attended to, mask (T, S) or None: causal alone
     sights: list[tuple[slice, Seen]]  # neighbours that see the same, by their places in `seeing`
     seeing: Tensor | None  # tokens that see a picture; None: all do
+    who: list[int]  # the same on the host
+    beside: Beside | None = None  # in place of sights
     _moved: dict = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Plan":
@@ -68,7 +80,7 @@ class Plan:
                 self.tokens.to(device), self.positions.to(device), self.slots.to(device), move(self.wanted),
                 move(self.table), self.table_length, move(self.table_mask),
                 [(where, slots.to(device), move(mask)) for where, slots, mask in self.longer],
-                self.sights, move(self.seeing),
+                self.sights, move(self.seeing), self.who,
             )  # fmt: skip
         return self._moved[device]
 
@@ -126,6 +138,7 @@ def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]
         wanted=index(wanted) if len(wanted) < len(tokens) else None,
         table=table, table_length=longest, table_mask=mask, longer=longer,
         sights=list(_merge(sights)), seeing=index(seeing) if len(seeing) < len(tokens) else None,
+        who=seeing,
     )  # fmt: skip
     return plan, order
 
@@ -162,10 +175,12 @@ def forward(weights: DecoderWeights, pool: PagePool, plan: Plan) -> Tensor:
         Logits (wanted tokens, V), in the plan's order.
     """
     config, home = weights.config, plan.tokens.device
+    cos, sin = _rope(plan, weights, weights.embed.weight.dtype)
+    if weights.native is not None and weights.native.takes(plan, pool):
+        return weights.native(plan, pool, cos, sin)
     x = weights.embed(plan.tokens)  # (N, D)
-    cos, sin = _rope(plan, weights, x.dtype)
     for i, layer in enumerate(weights.layers):
-        if plan.sights and i in weights.cross:
+        if (plan.sights or plan.beside) and i in weights.cross:
             block = weights.cross[i]
             x = _cross_layer(block, x.to(block.device), plan.to(block.device), i, config)
         if layer.device != x.device:
@@ -223,6 +238,8 @@ def _keys_values(held: Tensor, n_kv: int) -> tuple[Tensor, Tensor]:
 
 def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config) -> Tensor:
     """The gated block, for the tokens that see a picture."""
+    if plan.beside is not None:
+        return _cross_layer_beside(layer, x, plan.beside, number, config)
     h = x if plan.seeing is None else x[plan.seeing]  # (n, D)
     n_kv, head_dim = config.n_kv_heads, config.head_dim
     q = layer.q_norm(layer.q(layer.attn_norm(h)).view(len(h), -1, head_dim))  # (n, H, Dh)
@@ -235,3 +252,12 @@ def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config) 
     h = torch.addcmul(h, layer.attn_gate.tanh(), layer.o(out.flatten(1)))
     h = torch.addcmul(h, layer.ffn_gate.tanh(), layer.ffn(layer.ffn_norm(h)))
     return h if plan.seeing is None else x.index_copy(0, plan.seeing, h)
+
+
+def _cross_layer_beside(layer: CrossLayer, x: Tensor, beside: Beside, number: int, config) -> Tensor:
+    """The same in shapes that do not depend on who sees what."""
+    q = layer.q_norm(layer.q(layer.attn_norm(x)).view(len(x), -1, config.head_dim))  # (R, H, Dh)
+    grouped = q.view(len(x), config.n_kv_heads, -1, config.head_dim)  # (R, Hkv, G, Dh)
+    out = F.scaled_dot_product_attention(grouped, *beside.image[number], attn_mask=beside.mask)
+    x = x + beside.visible * layer.attn_gate.tanh() * layer.o(out.flatten(1))
+    return x + beside.visible * layer.ffn_gate.tanh() * layer.ffn(layer.ffn_norm(x))

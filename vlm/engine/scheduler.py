@@ -22,6 +22,7 @@ from vlm.chat import Prompt
 from vlm.config import near_match
 from vlm.engine.constraints import Matcher, mask
 from vlm.engine.forward import Piece, Seen, forward, lay_out
+from vlm.engine.graphs import Graphs
 from vlm.engine.pages import CACHE_DTYPES, OutOfPages, PagePool, pages_for
 from vlm.engine.pictures import Encoded, Key, Notes, Picture, PictureCache
 from vlm.engine.sampling import Sampling, choose, generator, guess
@@ -132,9 +133,9 @@ class Scheduler:
     """The sequences of one engine."""
 
     def __init__(self, weights: DecoderWeights, pool: PagePool, cache: PictureCache | None, stop_ids: frozenset[int],
-                 limits: Limits):  # fmt: skip
+                 limits: Limits, graphs: Graphs | None = None):  # fmt: skip
         self.weights, self.pool, self.cache, self.stop_ids, self.limits = weights, pool, cache, stop_ids, limits
-        self.max_rows = limits.rows
+        self.graphs, self.max_rows = graphs, limits.rows
         self.waiting: OrderedDict[str, deque[Sequence]] = OrderedDict()  # by client, whose turn is next in front
         self.running: list[Sequence] = []
 
@@ -166,7 +167,10 @@ class Scheduler:
             if not pieces:
                 return
             plan, order = lay_out([piece for _, piece, _ in pieces], self.device)
-            logits = forward(self.weights, self.pool, plan)
+            if self.graphs is not None and self.graphs.takes(plan):
+                logits = self.graphs(plan)
+            else:
+                logits = forward(self.weights, self.pool, plan)
         except (torch.OutOfMemoryError, MemoryError) as error:
             self._shrink(error)
             return

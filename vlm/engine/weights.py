@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.decoder import Decoder
+from vlm.engine.native import Native, library, one_matrix, runs
 from vlm.engine.quantize import PROJECTIONS, head_of
 
 PACK_SHARE = 0.4  # of the free memory that packed copies may take
@@ -81,6 +82,8 @@ def join(layers: Sequence[nn.Module], fuse: bool, pack: bool) -> nn.Module:
         return PackedProjection(torch.cat(weights) if len(weights) > 1 else weights[0])
     if len(weights) == 1:
         return Projection(weights[0])
+    if (whole := one_matrix(weights)) is not None:
+        return Projection(whole)
     whole = torch.cat(weights)
     for layer, part in zip(layers, whole.split([len(w) for w in weights]), strict=True):
         layer.weight.data = part
@@ -141,10 +144,13 @@ class DecoderWeights:
     Args:
         fuse: join layers that read the same input; False leaves the model's modules and storage alone (training).
         pack: repack for oneDNN; None where it pays and fits.
+        compile: take passes of a few single tokens through compiled code (vlm/engine/native.py).
     """
 
-    def __init__(self, decoder: Decoder, fuse: bool = True, pack: bool | None = None):
+    def __init__(self, decoder: Decoder, fuse: bool = True, pack: bool | None = None, compile: bool = False):
         pack = fuse and (should_pack(decoder) if pack is None else pack)
+        code = library() if fuse and compile and runs(decoder) else None
+        self.native = None if code is None else Native(decoder, code)
         self.config, self.embed, self.norm = decoder.config, decoder.embed_tokens, decoder.norm
         self.layers = [Layer(layer, fuse, pack) for layer in decoder.layers]
         self.cross = {int(i): CrossLayer(block, fuse, pack) for i, block in decoder.cross_attention.items()}

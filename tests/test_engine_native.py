@@ -1,0 +1,135 @@
+"""Compiled passes give what torch gives, and nobody depends on there being a compiler."""
+
+import logging
+
+import pytest
+import torch
+from conftest import tiny_config, tiny_model
+from test_engine import picture, prompt
+
+from adapters.lora import add_lora
+from vlm.engine import Engine, Sampling
+from vlm.engine import native as module
+from vlm.engine.native import Native, library, runs
+from vlm.engine.quantize import quantize
+from vlm.engine.weights import DecoderWeights
+
+needs_compiler = pytest.mark.skipif(library() is None, reason="no g++")
+WORDS = "how many red circles are there is a blue square left of the large green star".split()
+SIZES = [[(28, 28)], [], [(56, 28), (20, 90)], [(56, 56)]]  # pixels of the pictures of a row
+
+
+def asked(model, chat, n):
+    """Prompts of different lengths; pictures of one to four tiles, several of them, or none."""
+    shown = [SIZES[i % len(SIZES)] for i in range(n)]
+    prompts = [
+        prompt(chat, " ".join(WORDS[: 1 + 5 * i % len(WORDS)]), len(s), "see " * (i % 3)) for i, s in enumerate(shown)
+    ]
+    return prompts, [[picture(model, *wh, seed=i % 4) for wh in s] for i, s in enumerate(shown)]
+
+
+def answers(model, chat, n, compile):
+    engine = Engine(model, stop_ids=frozenset(), compile=compile)
+    prompts, pictures = asked(model, chat, n)
+    return engine.generate(prompts, pictures, Sampling(max_new_tokens=20)), engine
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Rows of every compiled pass."""
+    seen = []
+    plain = Native.__call__
+
+    def spy(self, plan, *rest):
+        seen.append(len(plan.tokens))
+        return plain(self, plan, *rest)
+
+    monkeypatch.setattr(Native, "__call__", spy)
+    return seen
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows", [1, 3, 7, 14])
+@pytest.mark.parametrize("sizes", [{}, {"dim": 80, "head_dim": 20, "hidden_dim": 64, "tie_embeddings": True}])
+def test_compiled_passes_equal_torch(chat, calls, rows, sizes):
+    model = tiny_model(tiny_config(**sizes))
+    compiled, _ = answers(model, chat, rows, True)
+    assert max(calls) == rows and len(calls) > 15
+    calls.clear()
+    plain, _ = answers(model, chat, rows, False)
+    assert not calls
+    for a, b in zip(compiled, plain, strict=True):
+        assert [s.token for s in a] == [s.token for s in b]
+        assert [s.logprob for s in a] == pytest.approx([s.logprob for s in b], abs=3e-5)
+
+
+@needs_compiler
+def test_compiled_passes_in_bfloat16_are_as_near_to_fp32_as_torch(chat):
+    model = tiny_model(tiny_config(dim=64, head_dim=16, hidden_dim=64))
+    exact = [s.logprob for s in answers(model, chat, 8, False)[0][0][:2]]
+    model.to(torch.bfloat16)
+    compiled = [s.logprob for s in answers(model, chat, 8, True)[0][0][:2]]
+    assert compiled == pytest.approx(exact, abs=0.05)
+
+
+@needs_compiler
+def test_many_rows_go_through_torch(model, chat, calls, monkeypatch):
+    monkeypatch.setattr(module, "MAX_ROWS", 4)
+    steps, _ = answers(model, chat, 6, True)
+    assert not calls and all(len(s) == 20 for s in steps)
+
+
+@needs_compiler
+def test_a_row_that_goes_wrong_fails_alone(chat):
+    model = tiny_model()
+    engine = Engine(model, stop_ids=frozenset(), compile=True)
+    prompts, pictures = asked(model, chat, 3)
+    unlucky = next(t for t in range(300) if all(t not in p.tokens for p in prompts))
+    model.decoder.embed_tokens.weight.data[unlucky] = torch.nan
+    sequences = [
+        engine.submit(p, shown, Sampling(max_new_tokens=5)) for p, shown in zip(prompts, pictures, strict=True)
+    ]
+    engine.scheduler.step()
+    sequences[1].tokens[-1] = unlucky
+    while engine.scheduler.busy:
+        engine.scheduler.step()
+    assert [s.finish for s in sequences] == ["length", "error", "length"]
+    assert "not finite" in sequences[1].steps[-1].error
+
+
+@needs_compiler
+def test_weights_stay_the_models_own(chat):
+    model = tiny_model()
+    before = {name: p.clone() for name, p in model.decoder.named_parameters()}
+    weights = DecoderWeights(model.decoder, pack=False, compile=True)
+    assert weights.native is not None
+    for name, p in model.decoder.named_parameters():
+        assert torch.equal(p, before[name])
+    joined = weights.layers[0].qkv.weight
+    assert joined.data_ptr() == model.decoder.layers[0].attn.q_proj.weight.data_ptr()  # a view, no second copy
+    assert torch.equal(joined, torch.cat([before[f"layers.0.attn.{name}_proj.weight"] for name in "qkv"]))
+
+
+def test_what_is_no_plain_decoder_goes_through_torch(chat):
+    assert runs(tiny_model().decoder)
+    assert not runs(tiny_model().to(torch.float16).decoder)
+    assert not runs(tiny_model(tiny_config(hidden_dim=40)).decoder)
+    quantized = tiny_model()
+    quantize(quantized, "int8")
+    assert not runs(quantized.decoder)
+    adapted = tiny_model()
+    add_lora(adapted, ["decoder.layers.0.attn.q_proj"], rank=2)
+    assert not runs(adapted.decoder)
+
+
+@pytest.mark.parametrize("compiler, said", [("", "no g++"), ("/bin/false", "could not be compiled")])
+def test_without_a_compiler_all_goes_through_torch(model, chat, monkeypatch, tmp_path, caplog, compiler, said):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    with caplog.at_level(logging.INFO, "vlm.engine"):
+        assert library.__wrapped__() is None
+    assert said in caplog.text
+    monkeypatch.setattr("vlm.engine.weights.library", library.__wrapped__)
+    steps, engine = answers(model, chat, 2, True)
+    assert engine.scheduler.weights.native is None and all(len(s) == 20 for s in steps)
