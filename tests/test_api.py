@@ -12,7 +12,7 @@ from PIL import Image
 import vlm
 from vlm.api import VLM, Result
 from vlm.chat import ChatError
-from vlm.engine import Step
+from vlm.engine import Sampling, Step
 from vlm.image import ImageError
 
 ROOT = Path(__file__).parent.parent
@@ -185,7 +185,7 @@ def test_an_unknown_option_is_named(m):
     ):
         with pytest.raises(
             ValueError,
-            match="unknown option 'temprature'; expected temperature, top_p, top_k, seed, regex or json_schema",
+            match="unknown option 'temprature'; expected temperature, top_p, top_k, seed, lookup, regex or json_schema",
         ):
             call(temprature=1.0)
         with pytest.raises(ValueError, match="max_new_tokens: found 0"):
@@ -197,6 +197,7 @@ def test_answers_are_greedy_and_chat_takes_the_checkpoints_settings(model, chat)
     assert warm._sampling(5).temperature == 0.6 and warm._sampling(5).top_p == 0.9
     assert warm._sampling(5, temperature=0.0).temperature == 0.0
     assert warm._sampling(5, greedy=True).temperature == 0.0
+    assert warm._sampling(5, lookup=4) == Sampling(max_new_tokens=5, lookup=4)  # guesses are for greedy answers
     assert warm._sampling(5, greedy=True, temperature=0.3, seed=1).temperature == 0.3
 
 

@@ -15,6 +15,7 @@ from vlm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_c
 from vlm.checkpoints.convert import convert_checkpoint
 from vlm.checkpoints.info import describe, to_text
 from vlm.engine import Engine, Limits, Sampling
+from vlm.engine.quantize import stored_tensors
 from vlm.engine.weights import DecoderWeights, Modules
 
 FORMS = {"int8": q.Int8Projection, "int4": q.Int4Projection}
@@ -191,6 +192,12 @@ def test_the_hubs_layout_is_refused(chat, tmp_path):
         with pytest.raises(CheckpointError, match="int8.*unquantized"):
             write()
     assert not (tmp_path / "hub").exists()
+
+
+def test_fp8_is_not_saved(model, monkeypatch):
+    monkeypatch.setattr("vlm.engine.quantize.quantization_of", lambda model: {"kind": "fp8", "encoder": False})
+    with pytest.raises(ValueError, match="fp8 weights cannot be saved"):
+        stored_tensors(model)
 
 
 def test_what_cannot_be_is_refused(model):

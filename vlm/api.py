@@ -83,7 +83,8 @@ class VLM:
 
         Args:
             max_new_tokens, **sampling: see `vlm.engine.Sampling`; also regex="[0-9]+" or json_schema={...}, which the
-                whole answer matches unless it ends with "length" (vlm/engine/constraints.py).
+                whole answer matches unless it ends with "length" (vlm/engine/constraints.py), and lookup=4, which
+                guesses as many tokens from the text so far: the same greedy answer, in fewer passes where it repeats.
 
         Raises:
             ValueError: an empty question, lists of different lengths, a single picture that cannot be read, or a
@@ -259,15 +260,16 @@ class VLM:
         self.engine.observe("domain", self.calibration.domain if self.calibration else None)
 
     def _sampling(self, max_new_tokens: int, greedy: bool = False, **options) -> Sampling:
-        """The caller's options over the checkpoint's own; short answers are greedy unless asked otherwise."""
+        """The caller's options over the checkpoint's own; short answers, and those with guesses, are greedy."""
+        greedy = greedy or bool(options.get("lookup"))
         known = {
             k: self.generation[k] for k in ("temperature", "top_p", "top_k") if k in self.generation and not greedy
         }
         constraints = [make(asked) for k, make in CONSTRAINTS.items() if (asked := options.pop(k, None)) is not None]
         if len(constraints) > 1:
             raise ValueError("found both regex and json_schema, expected one of them")
-        if unknown := set(options) - {"temperature", "top_p", "top_k", "seed"}:
-            expected = "temperature, top_p, top_k, seed, regex or json_schema"
+        if unknown := set(options) - {"temperature", "top_p", "top_k", "seed", "lookup"}:
+            expected = "temperature, top_p, top_k, seed, lookup, regex or json_schema"
             raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected {expected}")
         return Sampling(max_new_tokens=max_new_tokens, constraint=next(iter(constraints), None), **{**known, **options})
 

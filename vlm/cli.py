@@ -112,6 +112,7 @@ def ask(
     max_new_tokens: MaxTokens = 48,
     regex: Annotated[str | None, typer.Option(help="What the whole answer must match, such as '[0-9]+'.")] = None,
     json_schema: Annotated[str | None, typer.Option(help="File of the JSON schema that the answer must meet.")] = None,
+    lookup: Annotated[int, typer.Option(help="Tokens to guess ahead from the text: same answer, fewer passes.")] = 0,
     guard: Guard = "none", policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Ask a question about a picture."""
@@ -119,7 +120,7 @@ def ask(
 
     schema = read_json(json_schema) if json_schema else None
     result = vlm.load(model, adapter=adapter, quantization=quantization, guard=named(guard), policy=policy).answer(
-        image, question, max_new_tokens=max_new_tokens, regex=regex, json_schema=schema
+        image, question, max_new_tokens=max_new_tokens, regex=regex, json_schema=schema, lookup=lookup
     )
     warn(result.warnings)
     if result.in_domain is False:

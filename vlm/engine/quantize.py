@@ -324,7 +324,13 @@ def finish_loading(model: nn.Module) -> None:
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model as files keep them."""
+    """The tensors of a model as files keep them.
+
+    Raises:
+        ValueError: fp8 weights, whose form is torchao's own.
+    """
+    if (found := quantization_of(model)) and found["kind"] == "fp8":
+        raise ValueError("fp8 weights cannot be saved; save the unquantized model, and load it with quantization='fp8'")
     state = model.state_dict()
     for path, module in model.named_modules():
         if isinstance(module, Int4Projection):
