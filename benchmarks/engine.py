@@ -1,4 +1,4 @@
-"""The engine beside transformers' generate: `python -m benchmarks.engine --against transformers`.
+"""The engine beside transformers' generate: `python -m benchmarks.engine`.
 
 Both run the same random weights, prompts and pictures in one process, turn by turn; between the turns the machine's
 memory is read, which gives the limit that decoding has.
@@ -9,9 +9,11 @@ Notable here:
 - "first token" is from preprocessed tiles and tokens to the first token.
 - "mixed" is 64 requests, four questions on each of 16 pictures of one to four tiles, as they come; transformers takes
   them sorted by length, in batches of the size that was fastest for it.
-- "evaluation" (`--evaluation`) is 256 requests, four on each of 64 pictures, against transformers one at a time, as
-  lmms-eval's loop for this architecture runs it, and against its best batches.
-- Bandwidth is the best of several ways of reading memory in the same dtype: a limit that is too low would flatter.
+- "evaluation" is 256 requests, four on each of 64 pictures, against transformers one at a time, as lmms-eval's loop for
+  this architecture runs it, and against its best batches.
+- Bandwidth is the best of several ways of reading half a gigabyte of the same dtype in large pages: a limit that is too
+  low would flatter.
+- "ours" is the engine as it is, with compiled passes where there is a compiler; "torch" is the same without them.
 - In fp32 the tokens of both are compared. transformers' ViT is given the features that Meta's code takes.
 - `--dry-run` builds the real sizes without memory, runs every shape on the meta device and prints the floors.
 """
@@ -33,6 +35,7 @@ from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, ModelConfig
 from vlm.engine import Engine, Sampling
 from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.native import large_pages
 from vlm.engine.pages import PagePool, pages_for
 from vlm.engine.pictures import Encoded, Picture
 from vlm.engine.weights import DecoderWeights
@@ -40,6 +43,9 @@ from vlm.engine.weights import DecoderWeights
 PROMPT, NEW = 64, 32
 GRIDS = ((1, 1), (1, 2), (1, 3), (2, 2))  # of one to four tiles
 ANSWER = 8  # tokens of a short answer
+READ = 2**29  # bytes whose reading gives the bandwidth: more than caches hold
+WORK = ("decode", "mixed", "evaluation")
+SIDES = ("ours", "torch", "theirs")
 GOALS = {
     "decode 1": (1.5, 0.85), "decode 8": (2.5, 0.60), "mixed": (5.0, None),  # by transformers, by the floor
     "evaluation, one by one": (5.0, None), "evaluation, batched": (5.0, None),
@@ -144,11 +150,12 @@ def run_theirs(model: nn.Module, asked: Requests, new: int, device: str, batch: 
 
 def bandwidth(dtype: torch.dtype, device: str) -> Callable[[], float]:
     """Bytes per second at which weights can be read: the best of a sum, a plain and a packed product with a vector."""
-    rows = 65536 if device == "cuda" else 8192
-    matrix = torch.randn(rows, 8192 if device == "cuda" else 4096, device=device).to(dtype)
+    on_cpu = device == "cpu"
+    room = large_pages(READ // dtype.itemsize, dtype) if on_cpu else torch.empty(2**29, device=device, dtype=dtype)
+    matrix = room.view(-1, 8192).fill_(1)
     vector = torch.randn(1, matrix.shape[1], device=device).to(dtype)
     ways = [lambda: matrix.view(torch.int32).sum(), lambda: nn.functional.linear(vector, matrix)]
-    if device == "cpu":
+    if on_cpu:
         packed = torch.ops.mkldnn._reorder_linear_weight(matrix, 1)
         ways.append(lambda: torch.ops.mkldnn._linear_pointwise(vector, packed, None, "none", [], ""))
 
@@ -178,37 +185,30 @@ def decode_bytes(config: ModelConfig, itemsize: int) -> int:
     return n * itemsize
 
 
-def compare(preset: str, dtype_name: str, device: str, repeats: int, evaluation: bool) -> dict:
+def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[str]) -> dict:
     """All figures of one dtype."""
     dtype, rows = DTYPES[dtype_name], {}
     with weights_folder(SIZES[preset], dtype, device) as (folder, theirs):
-        ours = load_ours(str(folder), dtype, device)
-        tap_inputs(theirs)
-        config = ours.config
+        ours, theirs = load_ours(str(folder), dtype, device), tap_inputs(theirs)
         engine = Engine(ours, stop_ids=frozenset())
-        work = {
-            "decode 1": Requests(config, dtype, device, 1, 1, vary=False),
-            "decode 8": Requests(config, dtype, device, 8, 1, vary=False),
-            "mixed": Requests(config, dtype, device, 64, 4, vary=True),
-        }
-        batches = {"decode 1": 1, "decode 8": 8, "mixed": best_batch(theirs, work["mixed"], device)}
-        if evaluation:
-            work["evaluation, one by one"] = Requests(config, dtype, device, 256, 4, vary=True)
-            work["evaluation, batched"] = work["evaluation, one by one"]
-            batches |= {"evaluation, one by one": 1, "evaluation, batched": batches["mixed"]}
+        jobs = [job for name in WORK if name in work for job in jobs_of(name, ours.config, dtype, device)]
+        mixed = next((asked for name, asked, _ in jobs if name == "mixed"), None)
+        batch = best_batch(theirs, mixed, device) if mixed else 1
         read, rates, tokens = bandwidth(dtype, device), [], {}
         read()
+        compiled, native = engine.scheduler.weights, engine.scheduler.weights.native
         for turn in range(repeats + 1):  # the first warms up
-            for name, asked in work.items():
+            for name, asked, their_batch in jobs:
                 timed = name.startswith("decode")
-                if name.startswith("evaluation") and turn != 1:  # long enough to need no more
+                if not timed and not turn or name.startswith("evaluation") and turn != 1:  # too long to need it
                     continue
                 new = NEW if timed else ANSWER
-                for side in ("ours", "theirs"):
+                for side in ("ours", "torch", "theirs") if timed and native else ("ours", "theirs"):
+                    compiled.native = None if side == "torch" else native
                     clock, said = (
-                        run_ours(engine, asked, new, device)
-                        if side == "ours"
-                        else run_theirs(theirs, asked, new, device, batches[name])
+                        run_theirs(theirs, asked, new, device, their_batch or batch)
+                        if side == "theirs"
+                        else run_ours(engine, asked, new, device)
                     )
                     tokens[name, side] = said
                     if not turn:
@@ -218,9 +218,10 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, evaluation:
                     row["first_token"].append(clock.times[1] - clock.times[0])
                 if turn:
                     rates.append(read())
-    rate, n_bytes = statistics.median(rates), decode_bytes(config, dtype.itemsize)
+    rate, n_bytes = statistics.median(rates), decode_bytes(ours.config, dtype.itemsize)
     for name, row in rows.items():
-        for side in ("ours", "theirs"):
+        sides = list(row)
+        for side in sides:
             row[side] |= {f"median_{k}": statistics.median(row[side][k]) for k in ("seconds", "first_token")}
         pairs = zip(row["theirs"]["seconds"], row["ours"]["seconds"], strict=True)
         row["ratio"] = statistics.median(a / b for a, b in pairs)
@@ -231,20 +232,27 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, evaluation:
         row["goal"], row["goal_of_floor"] = GOALS[name]
         if name.startswith("decode"):
             floor = n_bytes / rate
-            row |= {"floor": floor} | {f"{s}_of_floor": floor / row[s]["median_seconds"] for s in ("ours", "theirs")}
+            row |= {"floor": floor} | {f"{s}_of_floor": floor / row[s]["median_seconds"] for s in sides}
     return {
         "dtype": dtype_name, "bandwidth": {"median": rate, "max": max(rates)}, "decode_bytes": n_bytes,
-        "their_batch": batches["mixed"], "stages": rows,
+        "their_batch": batch, "compiled": native is not None, "stages": rows,
     }  # fmt: skip
+
+
+def jobs_of(work: str, config: ModelConfig, dtype: torch.dtype, device: str) -> list[tuple[str, Requests, int | None]]:
+    """Names, requests, and the batch in which transformers takes them; None for the best."""
+    ask = lambda n, per_picture=4: Requests(config, dtype, device, n, per_picture, vary=per_picture > 1)  # noqa: E731
+    if work == "decode":
+        return [(f"decode {n}", ask(n, 1), n) for n in (1, 8)]
+    if work == "mixed":
+        return [("mixed", ask(64), None)]
+    return [("evaluation, one by one", many := ask(256), 1), ("evaluation, batched", many, None)]
 
 
 def best_batch(model: nn.Module, asked: Requests, device: str) -> int:
     """The batch size at which transformers is fastest on the mixed requests."""
-    found = {}
-    for batch in (4, 16, 64):
-        clock, _ = run_theirs(model, asked, ANSWER, device, batch)
-        found[batch] = clock.end - clock.times[0]
-    return min(found, key=found.__getitem__)
+    clocks = {batch: run_theirs(model, asked, ANSWER, device, batch)[0] for batch in (4, 16, 64)}
+    return min(clocks, key=lambda batch: clocks[batch].end - clocks[batch].times[0])
 
 
 @torch.inference_mode()
@@ -335,21 +343,23 @@ def to_markdown(report: dict) -> str:
         rate, megabytes = found["bandwidth"]["median"] / 1e9, found["decode_bytes"] / 1e6
         lines += ["", f"{found['dtype']}; memory is read at {rate:.1f} GB/s, a token needs {megabytes:,.0f} MB", ""]
         lines += [
-            "| stage | ours | theirs | ratio | goal | floor | ours / floor | theirs / floor | goal | same answers |"
+            "| stage | ours | torch | theirs | ratio | goal | floor | ours | torch | theirs | goal | same answers |"
         ]
-        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+        lines += ["|---" * 12 + "|"]
         for name, row in found["stages"].items():
             unit = "ms a token" if name.startswith("decode") else "ms in all"
-            times = [f"{row[s]['median_seconds'] * 1e3:,.1f}" for s in ("ours", "theirs")]
-            of = [f"{row[f'{s}_of_floor']:.0%}" if "floor" in row else "-" for s in ("ours", "theirs")]
+            times = [f"{row[s]['median_seconds'] * 1e3:,.1f}" if s in row else "-" for s in SIDES]
+            of = [f"{row[f'{s}_of_floor']:.0%}" if f"{s}_of_floor" in row else "-" for s in SIDES]
             floor = f"{row['floor'] * 1e3:.1f}" if "floor" in row else "-"
             goal = f"{row['goal_of_floor']:.0%}" if row["goal_of_floor"] else "-"
             cells = [f"{name}, {unit}", *times, f"{row['ratio']:.2f}x", f"{row['goal']}x", floor, *of, goal]
             lines += ["| " + " | ".join([*cells, f"{row['equal_answers']:.0%}"]) + " |"]
-        row = found["stages"]["decode 1"]
-        first = [f"{row[s]['median_first_token'] * 1e3:,.1f}" for s in ("ours", "theirs")]
-        cells = [f"first token, 1 tile, {PROMPT} tokens, ms", *first, f"{row['first_token_ratio']:.2f}x", *["-"] * 6]
-        lines += ["| " + " | ".join(cells) + " |"]
+        for name, row in found["stages"].items():
+            if name.startswith("decode"):
+                first = [f"{row[s]['median_first_token'] * 1e3:,.1f}" if s in row else "-" for s in SIDES]
+                cells = [f"first token, {name.split()[1]} x 1 tile, {PROMPT} tokens, ms", *first]
+                cells += [f"{row['first_token_ratio']:.2f}x", *["-"] * 7]
+                lines += ["| " + " | ".join(cells) + " |"]
     for step in report.get("profile", ()):
         lines += ["", f"One decode step of {step['name']}: {step['operators']} operators, {step['ms']:.2f} ms", ""]
         lines += ["| operator | calls | ms |", "|---|---|---|"]
@@ -361,12 +371,11 @@ def to_markdown(report: dict) -> str:
 
 
 def main(
-    against: Annotated[str, typer.Option(help="transformers")] = "transformers",
     preset: Annotated[str, typer.Option(help=f"sizes: {', '.join(SIZES)}")] = "small",
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or both with a comma")] = "fp32,bf16",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     repeats: Annotated[int, typer.Option(help="turns", min=1)] = 5,
-    evaluation: Annotated[bool, typer.Option(help="256 requests too, against one at a time")] = False,
+    work: Annotated[str, typer.Option(help=f"with commas: {', '.join(WORK)}")] = "decode,mixed",
     with_profile: Annotated[bool, typer.Option("--profile", help="count the operators of a decode step")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="real sizes on the meta device, floors alone")] = False,
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
@@ -375,13 +384,13 @@ def main(
     device = pick(device)
     check_options(
         preset=([preset], SIZES), dtype=(dtype.split(","), DTYPES), device=([device], DEVICES),
-        against=([against], ("transformers",)),
+        work=(work.split(","), WORK),
     )  # fmt: skip
     report = circumstances(device) | {"preset": preset, "device": device, "repeats": repeats}
     if dry:
         report["dry_run"] = dry_run()
     else:
-        report["results"] = [compare(preset, name, device, repeats, evaluation) for name in dtype.split(",")]
+        report["results"] = [compare(preset, name, device, repeats, work.split(",")) for name in dtype.split(",")]
         if with_profile:
             report["profile"] = profile(preset, dtype.split(",")[-1], device)
     show(to_markdown(report), report, json_path)

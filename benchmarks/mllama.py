@@ -53,6 +53,13 @@ SIZES: dict[str, ModelConfig] = {
     ),
     "11b": PRESETS["11b"],
 }  # fmt: skip
+SIZES["1b"] = replace(  # the widths of Llama 3.2 1B and half of its layers
+    SIZES["small"],
+    decoder=DecoderConfig(
+        dim=2048, n_layers=8, n_heads=32, n_kv_heads=8, head_dim=64, hidden_dim=8192, vocab_size=128256,
+        n_extra_tokens=8, cross_attention_layers=(3, 7),
+    ),
+)  # fmt: skip
 SIZES["medium"] = replace(SIZES["small"], image=ImageConfig(tile_size=364))  # attention's share of the 11B
 GOALS = {"encode 1 tile": 2.2, "encode 2 tiles": 1.4, "encode 4 tiles": 1.0, "encode 1 tile, no padding": 6.0}
 LOAD_GOAL = 1.15  # peak of our load by the weights in their final dtype
