@@ -22,6 +22,7 @@ from vlm.checkpoints.calibration import fingerprint
 from vlm.checkpoints.convert import convert_checkpoint
 from vlm.checkpoints.peft import save_adapter
 from vlm.image import preprocess
+from vlm.result import OUTSIDE
 from vlm.training.groups import group_layers
 
 FILES = ("calibration.json", "domain.safetensors")
@@ -169,6 +170,20 @@ def test_a_picture_is_encoded_once_for_answer_and_domain(folder):
         wanted = domain.score(moments(features)[None], statistics(tiles, domain.pixels)[None])
         assert result.domain_score == pytest.approx(float(wanted), rel=1e-3)
         assert result.in_domain is (result.domain_score <= 1)
+
+
+def test_the_commands_say_that_a_picture_is_outside(run, folder, tmp_path):
+    picture(0).save(tmp_path / "a.png")
+    for edge, outside in ((1e-6, True), (1e6, False)):
+        edges = {"density_edge": torch.tensor(edge), "texture_edge": torch.tensor([edge, 1.0])}
+        edit_domain(lambda t, e=edges: t | e)(folder)
+        options = ["--model", folder, "--guard", "none", "--max-new-tokens", 3, "--json", "-"]
+        for command in (["ask", tmp_path / "a.png", "How many?"], ["caption", tmp_path / "a.png"]):
+            code, out, err = run(*command, *options)
+            found = json.loads(out)
+            found = found if isinstance(found, dict) else found[0]
+            assert code == 0 and (OUTSIDE in err) is outside and "confidence" in found
+            assert (found["in_domain"], found["domain_score"] > 1) == (not outside, outside)
 
 
 def test_it_is_fitted_from_one_seed(model, chat, monkeypatch):

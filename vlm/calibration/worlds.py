@@ -57,7 +57,9 @@ def vary(image: Image.Image, rng: random.Random) -> Image.Image:
         size = tuple(max(16, round(side * factor * rng.uniform(0.95, 1.05))) for side in image.size)
         image = image.resize((size[0], size[1]), rng.choice(KERNELS))
     if rng.random() < 0.3:
-        left, top, right, bottom = (round(rng.uniform(0, 0.12) * max(image.size)) for _ in range(4))
+        wide, axis = rng.random() < 0.3, rng.randrange(2)  # on a broad or a high page at times
+        reach = (0.5 if wide and side % 2 == axis else 0.12 for side in range(4))
+        left, top, right, bottom = (round(rng.uniform(0, r) * max(image.size)) for r in reach)
         shade = rng.choice((0, 24, 32, 128, 240, 250, 255))
         page = Image.new("RGB", (image.width + left + right, image.height + top + bottom), (shade,) * 3)
         page.paste(image, (left, top))
