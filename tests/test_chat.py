@@ -3,7 +3,7 @@
 import pytest
 from conftest import WORDS
 
-from vlm.chat import IGNORE, IMAGE, Chat, ChatError, Tokenizer, content_parts, picture_visibility
+from vlm.chat import IGNORE, IMAGE, Chat, ChatError, Tokenizer, ask_each, content_parts, picture_visibility
 from vlm.data.tokenizer import CONTROL, train_tokenizer
 
 PICTURE = {"type": "image", "image": "a.png"}
@@ -170,3 +170,10 @@ def test_a_text_only_tokenizer_refuses_pictures_and_reads_text():
 def test_a_tokenizer_without_llamas_control_tokens_is_refused():
     with pytest.raises(ValueError, match="lacks the control tokens.*eot_id"):
         Chat(without("<|eot_id|>"))
+
+
+def test_a_tuple_of_pictures_is_asked_about_together():
+    single, [[message]] = ask_each(("a.png", "b.png"), "What changed?")
+    assert single and [p.get("image") for p in message["content"]] == ["a.png", "b.png", None]
+    single, conversations = ask_each([("a.png", "b.png"), "c.png"], "Why?")
+    assert not single and [len(m["content"]) for [m] in conversations] == [3, 2]
