@@ -10,7 +10,7 @@ from vlm.training.curves import Curves, smooth
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 240, 44, 34  # of the learning curve, px
 POINTS = 160  # of a curve at most
 BLIND = ("wrong_picture", "no_picture", "majority")
-WEAK = 0.10  # a family that is no more than this above the best blind baseline has not been learnt
+WEAK, GOOD = 0.10, 0.90  # a family below GOOD and less than WEAK above the best blind baseline has not been learnt
 REFUSALS = (
     ("false_premises", "False premises",
      'Told: a question about what is not there is answered "there is no ...". False alarm: a question about what is '
@@ -154,13 +154,17 @@ def refusals(figures: Figures, key: str) -> list[dict[str, Any]]:
 
 
 def weak(figures: Figures) -> list[dict[str, Any]]:
-    """Families that are hardly better than blind on new pictures: what a user should not ask."""
+    """Families that are hardly better than blind on new pictures, by world: what a user should not ask."""
     found = []
     for name, about in worlds.WORLDS.items():
-        for family, row in rows(figures, f"worlds/{name}/val").items():
-            if family in about.families and row["accuracy"] - max(row[b] for b in BLIND) < WEAK:
-                found.append({"world": name, "family": family, "score": row["accuracy"],
-                              "blind": max(row[b] for b in BLIND)})  # fmt: skip
+        families = [
+            {"name": family, "score": row["accuracy"], "blind": blind}
+            for family, row in rows(figures, f"worlds/{name}/val").items()
+            if family in about.families
+            and row["accuracy"] - (blind := max(row[b] for b in BLIND)) < WEAK
+            and row["accuracy"] < GOOD
+        ]
+        found += [{"world": name, "families": families}] if families else []
     return found
 
 

@@ -3,7 +3,7 @@
 USES = (
     "To try out, teach and test: pipelines, engines, guards and evaluations around a vision-language model that runs "
     "anywhere in seconds, and whose training can be repeated.",
-    "As a start for training on data of one's own (`vlm train`), where a small picture and a short answer suffice.",
+    "As a start for training on data of one's own (vlm train), where a small picture and a short answer suffice.",
 )
 LIMITS = (
     "It has seen drawn pictures only. Of photographs it knows nothing; what it says of them has no meaning.",
