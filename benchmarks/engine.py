@@ -13,7 +13,7 @@ Notable here:
   this architecture runs it, and against its best batches.
 - Bandwidth is the best of several ways of reading half a gigabyte of the same dtype in large pages: a limit that is too
   low would flatter.
-- "ours" is the engine as it is, with compiled passes where there is a compiler; "torch" is the same without them.
+- "ours" is the engine as it is, with compiled passes or CUDA graphs where it has them; "torch" is the same without.
 - In fp32 the tokens of both are compared. transformers' ViT is given the features that Meta's code takes.
 - `--dry-run` builds the real sizes without memory, runs every shape on the meta device and prints the floors.
 """
@@ -192,19 +192,20 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
         ours, theirs = load_ours(str(folder), dtype, device), tap_inputs(theirs)
         engine = Engine(ours, stop_ids=frozenset())
         jobs = [job for name in WORK if name in work for job in jobs_of(name, ours.config, dtype, device)]
-        mixed = next((asked for name, asked, _ in jobs if name == "mixed"), None)
-        batch = best_batch(theirs, mixed, device) if mixed else 1
+        unsettled = [asked for _, asked, their_batch in jobs if their_batch is None]
+        batch = best_batch(theirs, unsettled[0], device) if unsettled else None
         read, rates, tokens = bandwidth(dtype, device), [], {}
         read()
-        compiled, native = engine.scheduler.weights, engine.scheduler.weights.native
+        scheduler, weights = engine.scheduler, engine.scheduler.weights
+        compiled = weights.native, scheduler.graphs
         for turn in range(repeats + 1):  # the first warms up
             for name, asked, their_batch in jobs:
                 timed = name.startswith("decode")
                 if not timed and not turn or name.startswith("evaluation") and turn != 1:  # too long to need it
                     continue
                 new = NEW if timed else ANSWER
-                for side in ("ours", "torch", "theirs") if timed and native else ("ours", "theirs"):
-                    compiled.native = None if side == "torch" else native
+                for side in SIDES if timed and any(compiled) else ("ours", "theirs"):
+                    weights.native, scheduler.graphs = (None, None) if side == "torch" else compiled
                     clock, said = (
                         run_theirs(theirs, asked, new, device, their_batch or batch)
                         if side == "theirs"
@@ -235,7 +236,7 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
             row |= {"floor": floor} | {f"{s}_of_floor": floor / row[s]["median_seconds"] for s in sides}
     return {
         "dtype": dtype_name, "bandwidth": {"median": rate, "max": max(rates)}, "decode_bytes": n_bytes,
-        "their_batch": batch, "compiled": native is not None, "stages": rows,
+        "their_batch": batch, "compiled": any(compiled), "stages": rows,
     }  # fmt: skip
 
 

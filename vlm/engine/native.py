@@ -23,12 +23,11 @@ from ctypes import c_float, c_int64, c_void_p
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adapters.cross_attention import GatedCrossAttention
 from vlm.decoder import Decoder
 from vlm.engine.pages import PAGE, PagePool
 
@@ -111,7 +110,7 @@ class Native:
             weights = [m.weight for name, m in block.items() if not name.endswith("norm")]
             if not _adjacent(weights):
                 _lay_side_by_side(weights)
-        head = decoder.embed_tokens if config.tie_embeddings else decoder.lm_head
+        head: Any = decoder.embed_tokens if config.tie_embeddings else decoder.lm_head
         _lay_side_by_side([head.weight])
         self.dtype, self.vocab_size = decoder.embed_tokens.weight.dtype, config.vocab_size
         self.cross = sorted(config.cross_attention_layers)
@@ -119,13 +118,14 @@ class Native:
         blocks = [Block(**{name: m.weight.data_ptr() for name, m in b.items()}) for b in _blocks(decoder)]
         self._blocks = (Block * len(blocks))(*blocks)
         for block, number in zip((b for b in self._blocks if b.q_norm), self.cross, strict=True):
-            gated = decoder.cross_attention[str(number)]
+            gated: Any = decoder.cross_attention[str(number)]
             block.attn_gate, block.ffn_gate = gated.attn_gate.tanh().item(), gated.ffn_gate.tanh().item()
         self._sizes = Sizes(
             config.dim, config.hidden_dim, config.n_heads, config.n_kv_heads, config.head_dim, config.vocab_size, PAGE,
             len(blocks), len(self.cross), config.norm_eps,
         )  # fmt: skip
-        self._ends = [c_void_p(m.weight.data_ptr()) for m in (decoder.embed_tokens, decoder.norm, head)]
+        ends = (decoder.embed_tokens.weight, decoder.norm.weight, head.weight)
+        self._ends = [c_void_p(w.data_ptr()) for w in ends]
         self._run = compiled[FUNCTIONS[self.dtype]]
         self._run.restype = None
         self._pool: PagePool | None = None
@@ -205,9 +205,10 @@ def one_matrix(weights: Sequence[Tensor]) -> Tensor | None:
     return weights[0].as_strided((rows, k), (k, 1)) if _adjacent(weights) else None
 
 
-def _blocks(decoder: Decoder) -> Iterator[dict[str, nn.Module]]:
+def _blocks(decoder: Decoder) -> Iterator[dict[str, Any]]:
     """The modules of layers and gated blocks, in the order in which they run; those that read the same together."""
-    gated = cast(dict[str, GatedCrossAttention], decoder.cross_attention)
+    gated = decoder.cross_attention
+    block: Any
     for number, layer in enumerate(decoder.layers):
         for block in (*([gated[str(number)]] if str(number) in gated else []), layer):
             attn, ffn = block.attn, block.ffn
