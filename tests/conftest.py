@@ -13,6 +13,8 @@ from vlm.chat import Chat, Tokenizer
 from vlm.checkpoints import Checkpoint, save_checkpoint
 from vlm.config import PRESETS, ModelConfig
 from vlm.data.tokenizer import train_tokenizer
+from vlm.guard.policy import Verdict
+from vlm.guard.small import SmallGuard
 from vlm.model import VisionLanguageModel
 
 WORDS = ["How many red circles are there?", "Is there a blue square?", "Describe the picture.", "a large green star"]
@@ -26,6 +28,14 @@ def _seed():
 @pytest.fixture(scope="session")
 def chat() -> Chat:
     return Chat(Tokenizer(train_tokenizer(WORDS * 4, 300)))
+
+
+@pytest.fixture(autouse=True)
+def _calm_guard(request, monkeypatch):
+    """The package's own guard lets everything pass, whatever random models say, but in the tests of it."""
+    if not request.module.__name__.rpartition(".")[2].startswith("test_guard"):
+        verdict = Verdict(True, score=0.0, source="calm")
+        monkeypatch.setattr(SmallGuard, "check", lambda self, messages, response=None: verdict)
 
 
 def tiny_config(tile_padding: str = "reference", **decoder):
