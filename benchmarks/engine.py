@@ -196,8 +196,7 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
         batch = best_batch(theirs, unsettled[0], device) if unsettled else None
         read, rates, tokens = bandwidth(dtype, device), [], {}
         read()
-        scheduler, weights = engine.scheduler, engine.scheduler.weights
-        compiled = weights.native, scheduler.graphs
+        compiled = (scheduler := engine.scheduler).weights.native, scheduler.graphs
         for turn in range(repeats + 1):  # the first warms up
             for name, asked, their_batch in jobs:
                 timed = name.startswith("decode")
@@ -205,7 +204,7 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
                     continue
                 new = NEW if timed else ANSWER
                 for side in SIDES if timed and any(compiled) else ("ours", "theirs"):
-                    weights.native, scheduler.graphs = (None, None) if side == "torch" else compiled
+                    scheduler.weights.native, scheduler.graphs = (None, None) if side == "torch" else compiled
                     clock, said = (
                         run_theirs(theirs, asked, new, device, their_batch or batch)
                         if side == "theirs"

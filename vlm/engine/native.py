@@ -179,6 +179,8 @@ class Native:
 
 def large_pages(n: int, dtype: torch.dtype) -> Tensor:
     """Room for n numbers in pages of 2 MB, where the system has them."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(n, dtype=dtype)
     private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory has no large pages
     memory = mmap.mmap(-1, n * dtype.itemsize, flags=private)
     memory.madvise(mmap.MADV_HUGEPAGE)
