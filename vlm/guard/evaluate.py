@@ -61,7 +61,7 @@ def evaluate_guard(
 
 
 def evaluate_hazards(
-    ailuminate: str | os.PathLike | None, *, seed: int = 0, share: float = 0.4,
+    ailuminate: str | os.PathLike | None, *, seed: int = 0, share: float = 0.25,
     progress: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Leave one hazard out: a head of text trained without harmful requests of a hazard, tested on that hazard.

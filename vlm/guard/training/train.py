@@ -45,7 +45,7 @@ class TrainConfig:
     warmup: int = 100
     hazard_weight: float = 0.3
     unknown: float = 0.15
-    bare: float = 0.25
+    bare: float = 0.4
     dropped: float = 0.05
     smoothing: float = 0.02
     max_words: int = 5000
