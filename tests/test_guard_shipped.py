@@ -39,9 +39,9 @@ def test_the_commands(run, tmp_path):
     code, out, _ = run("guard", "sex education for children", "--json", "-")
     found = json.loads(out)
     assert code == 1 and found["categories"] == ["S4"] and found["source"] == "small:default"
-    code, out, _ = run("ask", tmp_path / "p.png", "Tell sex education for children.", "--json", "-")
+    code, out, _ = run("ask", tmp_path / "p.png", "Is sex education for children taught?", "--json", "-")
     assert code == 0 and json.loads(out)["finish_reason"] == "content_filter"
-    choices = ("choose", tmp_path / "p.png", "Tell sex education for children.", "yes", "no")
+    choices = ("choose", tmp_path / "p.png", "Is sex education for children taught?", "yes", "no")
     code, out, _ = run(*choices)
     assert code == 0 and "Child Exploitation (S4)" in out
     assert run(*choices, "--guard", "none")[1].count("%") == 2
