@@ -7,12 +7,12 @@ from PIL import Image
 
 import vlm
 from tests.guards import user
-from vlm.guard import ocr, small
+from vlm.guard import WEIGHTS, ocr
 from vlm.guard.reading import fingerprint
 from vlm.guard.small import SmallGuard
 from vlm.guard.training import pictures
 
-pytestmark = pytest.mark.skipif(not small.SHIPPED.is_dir(), reason="the guard is not trained yet")
+pytestmark = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the guard is not trained yet")
 RED = Image.new("RGB", (96, 96), "red")
 
 
@@ -28,7 +28,7 @@ def test_it_is_the_default_and_belongs_to_the_shipped_model():
 
 
 def test_its_weights_are_small():
-    sizes = [p.stat().st_size for f in (small.SHIPPED, ocr.SHIPPED) for p in f.rglob("*.safetensors")]
+    sizes = [p.stat().st_size for f in (WEIGHTS, ocr.SHIPPED) for p in f.rglob("*.safetensors")]
     assert sum(sizes) <= 4 << 20
 
 

@@ -17,7 +17,7 @@ import typer
 from vlm.cli_calibrate import register as register_calibration
 from vlm.cli_card import register as register_card
 from vlm.cli_eval import register as register_evaluation
-from vlm.cli_guard import Guard, Policy, named
+from vlm.cli_guard import DEFAULT, Guard, Policy, named
 from vlm.cli_guard import register as register_guard
 
 app = typer.Typer(
@@ -96,7 +96,7 @@ def show(results: list, names: list[str], path: str | None) -> None:
 @app.command()
 def caption(
     images: list[str], model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
-    max_new_tokens: MaxTokens = 96, guard: Guard = "none", policy: Policy = None,
+    max_new_tokens: MaxTokens = 96, guard: Guard = DEFAULT, policy: Policy = None,
     json_path: Json = None,
 ) -> None:  # fmt: skip
     """Describe pictures."""
@@ -113,7 +113,7 @@ def ask(
     regex: Annotated[str | None, typer.Option(help="What the whole answer must match, such as '[0-9]+'.")] = None,
     json_schema: Annotated[str | None, typer.Option(help="File of the JSON schema that the answer must meet.")] = None,
     lookup: Annotated[int, typer.Option(help="Tokens to guess ahead from the text: same answer, fewer passes.")] = 0,
-    guard: Guard = "none", policy: Policy = None, json_path: Json = None,
+    guard: Guard = DEFAULT, policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Ask a question about a picture."""
     import vlm
@@ -135,7 +135,7 @@ def choose(
     image: str, question: str, choices: list[str], model: Model = None, adapter: Adapter = None,
     quantization: Quantization = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="By log-probability per byte.")] = False,
-    guard: Guard = "none", policy: Policy = None, json_path: Json = None,
+    guard: Guard = DEFAULT, policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Rank given answers to a question about a picture, the likeliest first, with their shares."""
     import vlm
@@ -157,7 +157,7 @@ def choose(
 def demo(
     model: Model = None, adapter: Adapter = None, quantization: Quantization = None,
     host: str = "127.0.0.1", port: int = 7860, share: bool = False,
-    guard: Guard = "none", policy: Policy = None, json_path: Json = None,
+    guard: Guard = DEFAULT, policy: Policy = None, json_path: Json = None,
 ) -> None:  # fmt: skip
     """Open the image Q&A page."""
     import vlm

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vlm import guard as package
 from vlm.cli_guard_training import evaluate, train
+
+DEFAULT = package.DEFAULT or "none"
 
 Guard = Annotated[
     str, typer.Option(help="Around the model: default, none, a folder of vlm guard train, or a Llama Guard 3.")

@@ -7,6 +7,7 @@ import torch
 
 from adapters.lora import fold
 from vlm.api import VLM
+from vlm.guard import DEFAULT
 from vlm.guard.policy import Policy
 from vlm.guard.shield import Guard, load_shield
 from vlm.model import pick_device
@@ -36,7 +37,7 @@ def load(
     name_or_path: str | os.PathLike | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto",
     device_map: str | dict | None = None, revision: str | None = None, token: str | None = None,
     adapter: str | os.PathLike | None = None, quantization: str | None = None, quantize_encoder: bool = False,
-    guard: Guard | str | os.PathLike | None = None, policy: Policy | str | os.PathLike | None = None,
+    guard: Guard | str | os.PathLike | None = DEFAULT, policy: Policy | str | os.PathLike | None = None,
 ) -> VLM:  # fmt: skip
     """Load a model: the shipped one, a folder (ours, the hub's or Meta's layout), or a hub id.
 

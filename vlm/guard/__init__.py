@@ -6,3 +6,8 @@
 The guard contract: `check(messages, response=None) -> Verdict`, where the last message, or the response to all of them,
 is judged. It may raise: whoever acts on it (`Shield`) fails closed.
 """
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT = "default" if WEIGHTS.is_dir() else None  # a checkout from before the guard was trained has none

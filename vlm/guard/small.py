@@ -22,6 +22,7 @@ import torch
 
 from vlm.chat import content_parts
 from vlm.engine import Engine
+from vlm.guard import WEIGHTS
 from vlm.guard.head import HAZARDS, GuardHead, collate
 from vlm.guard.ocr import LineReader
 from vlm.guard.policy import ALWAYS_REFUSED, Policy, Verdict, worst
@@ -30,7 +31,6 @@ from vlm.guard.words import normalise
 from vlm.image import open_image
 
 log = logging.getLogger("vlm.guard")
-SHIPPED = Path(__file__).parent / "weights"
 ROWS = 64  # windows that are judged at once
 MINORS = re.compile(
     r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
@@ -60,13 +60,13 @@ class SmallGuard:
         self._version = -1  # of the engine that the reader shares; -1 for one of its own
 
     @classmethod
-    def load(cls, folder: str | Path = SHIPPED, policy: Policy | None = None) -> "SmallGuard":
+    def load(cls, folder: str | Path = WEIGHTS, policy: Policy | None = None) -> "SmallGuard":
         """The guard of a folder that `vlm guard train` wrote.
 
         Raises:
             ValueError: the folder holds none; see `GuardHead.load`.
         """
-        name = "default" if Path(folder) == SHIPPED else Path(folder).name
+        name = "default" if Path(folder) == WEIGHTS else Path(folder).name
         return cls(GuardHead.load(folder), policy, f"small:{name}")
 
     def share(self, engine: Engine) -> None:
