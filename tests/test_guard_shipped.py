@@ -38,7 +38,7 @@ def test_the_commands(run, tmp_path):
     assert code == 0 and out.startswith("safe  P(unsafe) 0.")
     code, out, _ = run("guard", "sex education for children", "--json", "-")
     found = json.loads(out)
-    assert code == 1 and found["categories"] == ["S4"] and found["source"] == "small:default"
+    assert code == 1 and "S4" in found["categories"] and found["source"] == "small:default"
     code, out, _ = run("ask", tmp_path / "p.png", "Is sex education for children taught?", "--json", "-")
     assert code == 0 and json.loads(out)["finish_reason"] == "content_filter"
     choices = ("choose", tmp_path / "p.png", "Is sex education for children taught?", "yes", "no")
