@@ -119,7 +119,7 @@ def is_reader(folder: str | os.PathLike) -> bool:
         return False
 
 
-def _block(conv: nn.Module) -> nn.Sequential:
+def _block(conv: nn.Conv1d | nn.Conv2d) -> nn.Sequential:
     wide = conv.out_channels
     norm = nn.BatchNorm1d(wide) if isinstance(conv, nn.Conv1d) else nn.BatchNorm2d(wide)
     return nn.Sequential(conv, norm, nn.ReLU())
@@ -274,7 +274,7 @@ def _rows(mask: np.ndarray) -> list[tuple[int, int]]:
     A band much taller than the others is cut at rows that are less empty.
     """
     full = mask.sum(1).astype(np.float64)
-    bands = [part for span in _spans(full > 0, 1) for part in _valleys(full, span, VALLEY, 0)]
+    bands = [part for span in _spans(np.greater(full, 0), 1) for part in _valleys(full, span, VALLEY, 0)]
     usual = float(np.median([b - a for a, b in bands if b - a >= 5] or [0]))
     return [part for span in bands for part in _valleys(full, span, 3 * VALLEY, 1.55 * usual)]
 

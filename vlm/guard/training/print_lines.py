@@ -33,7 +33,8 @@ class Line:
 
 def words(rng: random.Random) -> str:
     """What a line may say."""
-    u, said = rng.random(), []
+    u = rng.random()
+    said: list[str] = []
     for _ in range(pick(rng, (1, 1, 2, 2, 3, 3, 4))):
         v = rng.random()
         if v < 0.45:
