@@ -64,7 +64,8 @@ def draw_line(rng: random.Random, split: str = "train") -> Line:
     if rng.random() < 0.3:
         layer = layer.rotate(rng.uniform(-1.5, 1.5), Image.Resampling.BILINEAR)
     if rng.random() < 0.35:  # wide and narrow designs, heavy and light ones, beyond those that are installed
-        layer = layer.resize((max(round(layer.width * rng.uniform(0.8, 1.5)), 8), layer.height), Image.Resampling.BILINEAR)
+        wide = max(round(layer.width * rng.uniform(0.8, 1.5)), 8)
+        layer = layer.resize((wide, layer.height), Image.Resampling.BILINEAR)
     if size > 18 and rng.random() < 0.2:
         layer = layer.filter(ImageFilter.MaxFilter(3) if rng.random() < 0.75 else ImageFilter.MinFilter(3))
     box = layer.getbbox()
