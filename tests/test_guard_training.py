@@ -162,6 +162,7 @@ def test_a_lexicon_is_built_from_a_wordnet(tmp_path):
     lexicon.write(words, vectors, tmp_path / "l.safetensors")
     again, read = lexicon.read(tmp_path / "l.safetensors")
     assert again == words and torch.allclose(read, vectors, atol=0.02)
+    assert {"walk", "walking", "fast"} <= set(lexicon.wanted_words(["Walking fast!"]))
 
 
 def order_matters(n: int) -> list[Example]:
@@ -230,7 +231,7 @@ def test_pictures_become_words_and_states():
     picture = Example("go", (Image.new("RGB", (8, 8)),), True, "S1", read="true words")
     seen, states = see([Example("typed"), picture], Reader())
     assert [e.read for e in seen] == ["", "read me"] and states[0] is None and states[1].shape == (2, 3)
-    noisy, _ = see([picture] * 40, Reader(), noisy=random.Random(0))
+    noisy, _ = see([picture] * 40, Reader(), random.Random(0))
     assert any(e.read == "read me" for e in noisy) and any(e.read.startswith("tr") for e in noisy)
 
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from vlm import guard as package
-from vlm.cli_guard_training import evaluate, train
+from vlm.cli_guard_training import evaluate, lexicon, train
 
 DEFAULT = package.DEFAULT or "none"
 
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     commands.command(name="judge")(judge)
     commands.command(name="train")(train)
     commands.command(name="eval")(evaluate)
+    commands.command(name="lexicon")(lexicon)
     app.add_typer(commands, name="guard")
 
 

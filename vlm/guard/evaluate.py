@@ -111,14 +111,16 @@ def run_baselines(folder: Path, examples: Sequence[Example], guard: Any) -> dict
     from vlm.guard.training.data import see
     from vlm.guard.training.train import logits
 
-    seen, states = list(examples), [None] * len(examples)
+    seen: list[Example] = list(examples)
+    states: list[Any] = [None] * len(examples)
     if any(e.pictures for e in examples):
         seen, states = see(examples, guard.reader)
     bag = BagOfWords.load(folder / "bag-of-words.safetensors")
     found = {"bag of words": (scores := bag.score(seen), scores > bag.threshold)}
-    for name, bare in (("text-only", {"read": ""}), ("picture-only", {"text": ""})):
+    bare = {"text-only": [replace(e, read="") for e in seen], "picture-only": [replace(e, text="") for e in seen]}
+    for name, part in bare.items():
         head = GuardHead.load(folder / name)
-        scores = logits(head, [replace(e, **bare) for e in seen], states if head.config.picture_dim else None)
+        scores = logits(head, part, states if head.config.picture_dim else None)
         found[name] = scores, scores > head.config.threshold
     return found
 

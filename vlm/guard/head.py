@@ -10,6 +10,7 @@ Shapes: B requests, T words, K = N_PARTS ids of a word, S picture tokens, C enco
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def _read_words(path: Path) -> list[str]:
         raise ValueError(f"{path}: the guard's words cannot be read ({error}); get it again") from None
 
 
-def collate(ids: list[Tensor], features: list[Tensor | None] | None = None) -> dict[str, Any]:
+def collate(ids: Sequence[Tensor], features: Sequence[Tensor | None] | None = None) -> dict[str, Any]:
     """Arguments of `GuardHead.forward` for requests of different lengths.
 
     Args:

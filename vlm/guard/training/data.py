@@ -8,7 +8,7 @@ Notable here:
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -75,32 +75,29 @@ def draw(
 
 
 def see(
-    examples: Sequence[Example], reader: Reader, *, noisy: random.Random | None = None,
-    progress: Callable[[int, int], object] = lambda done, of: None,
-) -> tuple[list[Example], list[Tensor | None]]:  # fmt: skip
+    examples: Sequence[Example], reader: Reader, noisy: random.Random | None = None
+) -> tuple[list[Example], list[Tensor | None]]:
     """Examples with the words that the guard reads in their pictures, and the states (S, C) of their first picture.
 
     Args:
         noisy: draws which words are the reader's and which the true ones misspelt; None takes the reader's.
     """
-    seen, states, shown = [], [], [e for e in examples if e.pictures]
-    done = 0
+    seen: list[Example] = []
+    states: list[Tensor | None] = []
     for example in examples:
         if not example.pictures:
             seen.append(example)
             states.append(None)
-            continue
-        if noisy is not None and noisy.random() < 0.5:
+        elif noisy is not None and noisy.random() < 0.5:
             words = prompts.misspell(example.read, noisy, noisy.uniform(0, 0.12))
-            picture = reader.engine and reader.engine.look(
-                preprocess(example.pictures[0], reader.engine.model.config.image)
+            seen.append(replace(example, pictures=(), read=words))
+            engine = reader.engine
+            picture = example.pictures[0]
+            states.append(
+                None if engine is None else engine.look(preprocess(picture, engine.model.config.image)).float().cpu()
             )
-            state = None if picture is None else picture.float().cpu()
         else:
             look = reader.look(example.pictures[:1])[0]
-            words, state = look.words, look.states
-        seen.append(replace(example, pictures=(), read=words))
-        states.append(state)
-        done += 1
-        progress(done, len(shown))
+            seen.append(replace(example, pictures=(), read=look.words))
+            states.append(look.states)
     return seen, states

@@ -18,6 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlm.checkpoints.files import PARTIAL
+from vlm.guard.words import base_forms, split_words
+
 FILE = Path(__file__).parent / "lexicon.safetensors"
 POS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 UP, DERIVED, ALIKE = {"@", "@i"}, {"+", "\\", "<"}, {"&", "$", "^", ";c", "#m", "*"}
@@ -27,7 +30,7 @@ STOP = set("a an the of or and in to for with that by is as on from be it its at
 WORD = re.compile(r"[a-z]{2,}")
 
 
-def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 16_000) -> tuple[list[str], Tensor]:
+def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 13_000) -> tuple[list[str], Tensor]:
     """Words and their vectors (n, dim) from a folder of WordNet's database files.
 
     Args:
@@ -68,10 +71,10 @@ def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 16_00
     return wanted + list(irregular), torch.cat([vectors, vectors[list(irregular.values())]])
 
 
-def _features(senses: list, of: dict) -> Counter:
+def _features(senses: list, of: dict) -> dict[str, float]:
     """What one word is, over all its senses."""
     total = sum(n + 0.5 for *_, n in senses)
-    found: Counter = Counter()
+    found: dict[str, float] = defaultdict(float)
     for letter, offset, n in senses:
         share = (n + 0.5) / total
         _climb(found, of, letter, offset, share, 0.85)
@@ -88,7 +91,7 @@ def _features(senses: list, of: dict) -> Counter:
     return found
 
 
-def _climb(found: Counter, of: dict, letter: str, offset: str, weight: float, decay: float) -> None:
+def _climb(found: dict[str, float], of: dict, letter: str, offset: str, weight: float, decay: float) -> None:
     """Add a synset and those above it, the farther the less."""
     level, seen = [(letter, offset)], set()
     while level and weight > 0.02:
@@ -147,11 +150,18 @@ def stem(word: str) -> str:
     return word
 
 
+def wanted_words(texts: Iterable[str]) -> list[str]:
+    """The words of texts and what they may be forms of."""
+    return sorted({form for text in texts for word in split_words(text) for form in base_forms(word)})
+
+
 def write(words: list[str], vectors: Tensor, path: Path = FILE) -> None:
     """Vectors in 8 bits, and their words in the header."""
-    save_file(
-        {"vectors": (vectors * 127 / vectors.abs().max()).round().to(torch.int8)}, path, {"words": " ".join(words)}
-    )
+    scaled = (vectors * 127 / vectors.abs().max()).round().to(torch.int8)
+    scratch = path.with_name(f"{path.name}{PARTIAL}0")
+    save_file({"vectors": scaled}, scratch, {"words": " ".join(words)})
+    scratch.chmod(0o644)  # safetensors makes it the owner's alone
+    scratch.replace(path)
 
 
 def read(path: Path = FILE) -> tuple[list[str], Tensor]:

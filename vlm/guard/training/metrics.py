@@ -1,8 +1,9 @@
 """How well scores tell unsafe from safe, with bootstrap intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 ROUNDS = 1000
 
@@ -39,9 +40,7 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {  
 }
 
 
-def measure(
-    scores: Sequence[float], flagged: Sequence[bool], unsafe: Sequence[bool], seed: int = 0, rounds: int = ROUNDS
-) -> dict:
+def measure(scores: ArrayLike, flagged: ArrayLike, unsafe: ArrayLike, seed: int = 0, rounds: int = ROUNDS) -> dict:
     """n, the unsafe share, and each of `MEASURES` as [value, low, high], the 95 % interval by resampling rows.
 
     What has no value, such as a false positive rate without safe rows, is None.

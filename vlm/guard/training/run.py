@@ -57,7 +57,7 @@ def train_guard(
     seen = {}
     for split, examples in drawn.items():
         noisy = random.Random(seed) if split == "train" else None
-        seen[split] = see(examples, reader, noisy=noisy)
+        seen[split] = see(examples, reader, noisy)
         note(f"seen the pictures of {split}: {sum(bool(e.pictures) for e in examples):,}")
     head_config = replace(HEAD, picture_dim=states_dim(loaded.model), model=fingerprint(loaded.model))
     examples, features = seen["train"]

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,14 +62,12 @@ def vocabulary(examples: Sequence[Example], config: TrainConfig) -> list[str]:
 
 def train_head(
     examples: Sequence[Example], head_config: HeadConfig, config: TrainConfig, seed: int = 0,
-    features: Sequence[Tensor | None] | None = None, weights: Sequence[float] | None = None,
-    progress: Callable[[str], object] = lambda line: None,
+    features: Sequence[Tensor | None] | None = None, progress: Callable[[str], object] = lambda line: None,
 ) -> GuardHead:  # fmt: skip
     """A head trained on examples; see `TrainConfig`.
 
     Args:
         features: (S, C) of the frozen encoder for each example, None where it has no picture.
-        weights: how much each example counts, 1 where absent.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -76,12 +75,9 @@ def train_head(
     ids = [head.encode_text(e.text, e.read).to(torch.int32) for e in examples]
     unsafe = torch.tensor([float(e.unsafe) for e in examples])
     hazard = torch.tensor([HAZARDS.index(e.category) if e.category else -100 for e in examples])
-    weight = torch.ones(len(examples)) if weights is None else torch.tensor(weights)
     others = [p for name, p in head.named_parameters() if not name.startswith("embed.")]
-    optimizer = torch.optim.AdamW(
-        [{"params": head.embed.parameters(), "lr": config.embed_lr}, {"params": others}],
-        lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay,
-    )  # fmt: skip
+    groups: list[dict[str, Any]] = [{"params": head.embed.parameters(), "lr": config.embed_lr}, {"params": others}]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _rate(i, steps, config.warmup))
     step, total = 0, 0.0
@@ -91,7 +87,7 @@ def train_head(
             batch = collate([_noisy(ids[i], config) for i in rows], features and [features[i] for i in rows])
             logit, hazards = head(**batch)
             target = unsafe[rows] * (1 - 2 * config.smoothing) + config.smoothing
-            loss = (F.binary_cross_entropy_with_logits(logit, target, reduction="none") * weight[rows]).mean()
+            loss = F.binary_cross_entropy_with_logits(logit, target)
             if (hazard[rows] >= 0).any():
                 loss = loss + config.hazard_weight * F.cross_entropy(hazards, hazard[rows])
             optimizer.zero_grad(set_to_none=True)
