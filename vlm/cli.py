@@ -17,8 +17,9 @@ import typer
 from vlm.cli_calibrate import register as register_calibration
 from vlm.cli_card import register as register_card
 from vlm.cli_eval import register as register_evaluation
-from vlm.cli_guard import DEFAULT, Guard, Policy, named
+from vlm.cli_guard import Guard, Policy, named
 from vlm.cli_guard import register as register_guard
+from vlm.guard import DEFAULT
 
 app = typer.Typer(
     help="Vision-language models that see through gated cross-attention.",

@@ -6,10 +6,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vlm import guard as package
 from vlm.cli_guard_training import evaluate, lexicon, train
-
-DEFAULT = package.DEFAULT or "none"
+from vlm.guard import DEFAULT
 
 Guard = Annotated[
     str, typer.Option(help="Around the model: default, none, a folder of vlm guard train, or a Llama Guard 3.")
@@ -49,7 +47,7 @@ def judge(
     items: Annotated[list[str], typer.Argument(metavar="IMAGE... TEXT", help="Pictures, if any, and the words.")],
     guard: Annotated[
         str, typer.Option(help="default, a folder of vlm guard train, or folder or hub id of a Llama Guard 3.")
-    ] = "default",
+    ] = DEFAULT,
     response: Annotated[str | None, typer.Option(help="Judge this answer instead of the question.")] = None,
     policy: Policy = None,
     json_path: Annotated[

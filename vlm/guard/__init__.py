@@ -10,4 +10,4 @@ is judged. It may raise: whoever acts on it (`Shield`) fails closed.
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT = "default" if WEIGHTS.is_dir() else None  # a checkout from before the guard was trained has none
+DEFAULT = "default"  # the guard in WEIGHTS

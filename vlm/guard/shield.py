@@ -25,6 +25,7 @@ import torch
 
 from vlm.chat import content_parts
 from vlm.engine import Engine
+from vlm.guard import DEFAULT
 from vlm.guard.head import is_guard
 from vlm.guard.llama_guard import LlamaGuard
 from vlm.guard.policy import Policy, Verdict, read_policy, worst
@@ -354,7 +355,7 @@ def load_shield(
             raise ValueError("found a policy beside a Shield, which has its own; give one of the two")
         return guard
     rules = policy if isinstance(policy, Policy) else read_policy(policy) if policy is not None else read_policy()
-    if guard == "default":
+    if guard == DEFAULT:
         guard = SmallGuard.load(policy=rules)
     elif isinstance(guard, str | os.PathLike):
         source = guard if isinstance(guard, str) else Path(guard)
