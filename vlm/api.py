@@ -137,7 +137,8 @@ class VLM:
         given = [check_choices(c) for c in (choices if each else [choices] * len(conversations))]
         results = []
         for messages, texts in zip(conversations, given, strict=True):
-            start, warnings = time.monotonic(), ()
+            start = time.monotonic()
+            warnings: tuple[str, ...] = ()
             try:
                 if self.shield:
                     messages = self.shield.freeze(messages)

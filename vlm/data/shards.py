@@ -245,7 +245,7 @@ def _shard_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def _decode(raw: dict[str, Any], max_pixels: int) -> Sample:
-    pictures = []
+    pictures: list[bytes] = []
     while (data := _picture(raw, len(pictures))) is not None:
         pictures.append(data)
     if not pictures:

@@ -107,23 +107,23 @@ def lay_out(pieces: list[Piece], device: torch.device) -> tuple[Plan, list[int]]
     longer: list[tuple[slice, Tensor, Tensor | None]] = []
     sights: list[tuple[slice, Seen]] = []
     for piece in ordered:
-        first, n = len(tokens), len(piece.tokens)
+        at, n = len(tokens), len(piece.tokens)
         tokens += piece.tokens
         positions += _positions(piece)
         slots += [piece.pages[i // PAGE] * PAGE + i % PAGE for i in range(piece.start, piece.start + n)]
-        wanted += range(first + n - piece.n_logits, first + n)
+        wanted += range(at + n - piece.n_logits, at + n)
         if n > 1:
             held = torch.tensor(piece.pages)[:, None] * PAGE + torch.arange(PAGE)
             mask = _mask(piece)
             longer.append((
-                slice(first, first + n), held.flatten()[: piece.start + n].to(device),
+                slice(at, at + n), held.flatten()[: piece.start + n].to(device),
                 None if mask is None else mask.to(device),
             ))  # fmt: skip
         for count, seen in piece.seen:
             if seen:
                 sights.append((slice(len(seeing), len(seeing) + count), seen))
-                seeing += range(first, first + count)
-            first += count
+                seeing += range(at, at + count)
+            at += count
     lengths = [p.start + 1 for p in ordered if len(p.tokens) == 1]
     table, mask, longest = None, None, max(lengths, default=0)
     if lengths:

@@ -66,7 +66,7 @@ class Graphs:
         self.weights, self.pool, self.record = weights, pool, record
         self.recorded: dict[tuple[int, int, int], Recorded] = {}
         scaling = weights.config.rope_scaling
-        devices = {layer.device for layer in (*weights.layers, *weights.cross.values())}
+        devices = {layer.device for layer in weights.layers} | {layer.device for layer in weights.cross.values()}
         self.works = len(devices) == 1 and (scaling is None or scaling.kind != "dynamic")  # that asks the host
 
     def takes(self, plan: Plan) -> bool:
@@ -148,12 +148,12 @@ class Graphs:
         for here, seen in plan.sights:
             for row in plan.who[here]:
                 now[row] = seen
-        for row, seen in enumerate(now):
-            if seen == shown[row]:
+        for row, sight in enumerate(now):
+            if sight == shown[row]:
                 continue
-            shown[row], n = seen, 0
-            if seen is not None:
-                pictures, start, end = seen
+            shown[row], n = sight, 0
+            if sight is not None:
+                pictures, start, end = sight
                 n = end - start
                 for number, buffers in beside.image.items():
                     for buffer, held in zip(buffers, pictures.image[number], strict=True):

@@ -116,10 +116,10 @@ class Native:
         self.cross = sorted(config.cross_attention_layers)
         self._held = [p.data for p in decoder.parameters()]  # what the pointers point to
         blocks = [Block(**{name: m.weight.data_ptr() for name, m in b.items()}) for b in _blocks(decoder)]
-        self._blocks = (Block * len(blocks))(*blocks)
-        for block, number in zip((b for b in self._blocks if b.q_norm), self.cross, strict=True):
+        self._blocks: Any = (Block * len(blocks))(*blocks)
+        for crossing, number in zip((b for b in self._blocks if b.q_norm), self.cross, strict=True):
             gated: Any = decoder.cross_attention[str(number)]
-            block.attn_gate, block.ffn_gate = gated.attn_gate.tanh().item(), gated.ffn_gate.tanh().item()
+            crossing.attn_gate, crossing.ffn_gate = gated.attn_gate.tanh().item(), gated.ffn_gate.tanh().item()
         self._sizes = Sizes(
             config.dim, config.hidden_dim, config.n_heads, config.n_kv_heads, config.head_dim, config.vocab_size, PAGE,
             len(blocks), len(self.cross), config.norm_eps,
@@ -159,7 +159,7 @@ class Native:
 
     def _sights(self, plan, rows: int):
         """What each row sees at each gated block, (gated blocks, R)."""
-        sights = (Sight * (len(self.cross) * rows))()
+        sights: Any = (Sight * (len(self.cross) * rows))()
         for here, (pictures, start, end) in plan.sights:
             for block, number in enumerate(self.cross):
                 key, value = (t[0, :, start:end] for t in pictures.image[number])  # (Hkv, S, Dh)

@@ -118,16 +118,16 @@ def ask(model: VLM, stream: Stream, questions: list[Asked], batch_size: int = 64
     with tqdm(total=len(questions), desc=f"{stream.world}, {stream.split}", unit="q", disable=not progress) as bar:
         for chunk in even_parts(list(by_number.values()), PICTURES_AT_ONCE):
             shown = [stream.draw(rows[0].number, rows[0].families).pictures for rows in chunk]
-            asked = [(a, i) for i, rows in enumerate(chunk) for a in rows]
+            pairs = [(a, i) for i, rows in enumerate(chunk) for a in rows]
             other = len(chunk) // 2
-            right = _said(model, [(shown[i], a.question) for a, i in asked], batch_size)
-            wrong = _said(model, [(shown[(i + other) % len(chunk)], a.question) for a, i in asked], batch_size)
-            blind = _said(model, [((), a.question) for a, _ in asked], batch_size)
-            for (a, _), *said in zip(asked, right, wrong, blind, strict=True):
+            right = _said(model, [(shown[i], a.question) for a, i in pairs], batch_size)
+            wrong = _said(model, [(shown[(i + other) % len(chunk)], a.question) for a, i in pairs], batch_size)
+            blind = _said(model, [((), a.question) for a, _ in pairs], batch_size)
+            for (a, _), *said in zip(pairs, right, wrong, blind, strict=True):
                 a.said, a.wrong_picture, a.no_picture = map(str, said)
                 a.confidence = said[0].confidence
                 a.likelihood = math.exp(said[0].logprob) if said[0].logprob is not None else 0.0
-            bar.update(len(asked))
+            bar.update(len(pairs))
 
 
 def even_parts(items: list, most: int) -> Iterator[list]:

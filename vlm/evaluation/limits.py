@@ -55,7 +55,7 @@ def evaluate_limits(
     if worlds is None:
         emoji = folder / EMOJI if folder and (folder / EMOJI).is_file() else None
         mixture = model.calibration.fitted.get("mixture") or Worlds().mixture
-        worlds = Worlds(mixture=mixture, emoji=emoji and str(emoji))
+        worlds = Worlds(mixture=mixture, emoji=str(emoji) if emoji else None)
     confidence: dict[str, Any] = {}
     inside: dict[str, list[float]] = {}
     for split in SPLITS:

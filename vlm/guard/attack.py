@@ -37,12 +37,12 @@ def attack(
     ids = guard.head.encode_text(text, seen.words)
     clean = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)  # (3, H, W)
     lines = Lines(reader.printed, image)
-    model = reader.engine and reader.engine.model
+    model = None if reader.engine is None else reader.engine.model
     rng = torch.Generator().manual_seed(seed)
     x = clean + (torch.rand(clean.shape, generator=rng) * 2 - 1) * eps
     for _ in range(steps):
         x = x.detach().clamp(0, 255).requires_grad_()
-        states = model and states_of(model, *tiles_of(x, model.config.image))
+        states = None if model is None else states_of(model, *tiles_of(x, model.config.image))
         logits, _ = guard.head(**collate([ids], [states]))
         loss = logits.sum()
         if lines.texts:

@@ -255,7 +255,7 @@ def _cut(mask: np.ndarray, left: int = 0, top: int = 0, depth: int = 0) -> list[
     """Boxes (left, top, right, bottom) of lines: rows are cut apart, then columns, again while something is cut."""
     boxes = []
     for a, b in _rows(mask):
-        across = _spans(mask[a:b].any(0), max(round(1.2 * (b - a)), 6))
+        across = _spans(np.asarray(mask[a:b].any(0)), max(round(1.2 * (b - a)), 6))
         for c, d in across:
             rows = np.flatnonzero(mask[a:b, c:d].any(1))
             e, f = a + int(rows[0]), a + int(rows[-1]) + 1

@@ -360,7 +360,7 @@ def load_shield(
     elif isinstance(guard, str | os.PathLike):
         source = guard if isinstance(guard, str) else Path(guard)
         small = is_guard(guard)
-        guard = SmallGuard.load(guard, rules) if small else LlamaGuard.load(source, rules, device=device)
+        guard = SmallGuard.load(source, rules) if small else LlamaGuard.load(source, rules, device=device)
     elif not callable(getattr(guard, "check", None)):
         raise ValueError(f"guard: found {type(guard).__name__}, expected a folder or an object with check(messages)")
     return Shield(guard, rules)

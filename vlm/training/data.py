@@ -59,9 +59,9 @@ def dense_labels(drawn: Sample, grid: Grid, patches: int, tile_size: int, pictur
     Letters are narrower than a patch, so "what" has FINE x FINE cells to a patch, side by side in the last place.
     """
     maps = {n: np.zeros((grid[0] * patches * f, grid[1] * patches * f), dtype=np.int64) for n, f in CELLS.items()}
-    width, height = drawn.pictures[picture].size
-    high, wide = fit_size(height, width, grid, tile_size)
-    width, height = grid[1] * tile_size * width / wide, grid[0] * tile_size * height / high  # as wide as the canvas is
+    size = drawn.pictures[picture].size
+    high, wide = fit_size(size[1], size[0], grid, tile_size)
+    width, height = grid[1] * tile_size * size[0] / wide, grid[0] * tile_size * size[1] / high  # of the whole canvas
     things = [t for t in drawn.things if t.picture == picture]
     for thing in sorted(things, key=lambda t: -(t.box[2] - t.box[0]) * (t.box[3] - t.box[1])):
         for name, label in (

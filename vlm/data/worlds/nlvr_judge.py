@@ -340,7 +340,7 @@ def adjacent(a: Item, b: Item) -> bool | None:
     dy = max(a[4] - b[4] - SIDE[b[0]], b[4] - a[4] - SIDE[a[0]])
     if max(dx, dy) >= 4:
         return False
-    level = [2 * (a[k] - b[k]) + SIDE[a[0]] - SIDE[b[0]] == 0 for k in (3, 4)]
+    level = [2 * (p - q) + SIDE[a[0]] - SIDE[b[0]] == 0 for p, q in ((a[3], b[3]), (a[4], b[4]))]
     flush = (dx == 0 and level[1] and "triangle" not in (a[2], b[2])) or (dy == 0 and level[0])
     return True if flush else None
 

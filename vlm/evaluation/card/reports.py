@@ -69,7 +69,7 @@ def tables_of(data: dict[str, Any]) -> list[Table]:
             [r["guard"], *(f"{r[key]:.2f}" if key in r else "-" for key in COST)] for r in data["cost"]
         ]  # fmt: skip
         head = ["guard", "words, ms", "picture, ms", "streamed, ms", "encodes a picture", "a window, ms", "a token, ms"]
-        attacked = {"head": ["eps of 255", "pictures", "n", "recall", "95 %"], "rows": rows}
+        attacked: Table = {"head": ["eps of 255", "pictures", "n", "recall", "95 %"], "rows": rows}
         return [{"head": head, "rows": cost}, *([attacked] if rows else [])]
     if "worlds" in data:
         speed = {(r["world"], r["size"]): f"{max(r['rounds']):.0f}" for r in data["worlds"]}
