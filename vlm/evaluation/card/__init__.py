@@ -137,8 +137,8 @@ def _world(model: "Ours | None", request: Request, settings: dict[str, Any]) -> 
     assert model is not None
     emoji = request.file(EMOJI)
     return worlds.measure(
-        model.vlm, settings, request.out / "pictures", emoji=str(emoji) if emoji else None, batch_size=request.batch_size,
-        progress=request.workers == 1,
+        model.vlm, settings, request.out / "pictures", emoji=str(emoji) if emoji else None,
+        batch_size=request.batch_size, progress=request.workers == 1,
     )  # fmt: skip
 
 
@@ -157,8 +157,8 @@ def _contamination(model: "Ours | None", request: Request, settings: dict[str, A
     assert request.data is not None
     emoji = request.file(EMOJI)
     return check(
-        request.data, settings["mixture"], n=settings["drawn"], seed=settings["seed"], emoji=str(emoji) if emoji else None,
-        progress=request.workers == 1,
+        request.data, settings["mixture"], n=settings["drawn"], seed=settings["seed"],
+        emoji=str(emoji) if emoji else None, progress=request.workers == 1,
     )  # fmt: skip
 
 
