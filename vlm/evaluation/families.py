@@ -92,7 +92,7 @@ def choose_questions(stream: Stream, wanted: Mapping[str, int]) -> list[Asked]:
     left = dict(wanted)
     chosen: list[Asked] = []
     number = idle = 0
-    while any(left.values()) and idle < PATIENCE or len({a.number for a in chosen}) < 2 and number < PATIENCE:
+    while max(left.values()) > 0 and idle < PATIENCE or len({a.number for a in chosen}) < 2 and number < PATIENCE:
         families = tuple(f for f, n in left.items() if n > 0) or tuple(wanted)
         drawn = stream.draw(number, families)
         points = [thing.point for thing in drawn.things if thing.point]
