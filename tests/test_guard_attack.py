@@ -46,19 +46,19 @@ def test_tiles_and_states_are_those_of_the_engine(guard, size):
 
 def test_an_attack_does_more_than_noise_and_stays_within_its_bound(guard):
     image, eps = picture(1, 40, 40), 8
-    changed = attack(guard, "a zebra", image, eps, steps=8)
+    changed = attack(guard, "", image, eps, steps=8)
     gap = np.abs(np.asarray(changed, int) - np.asarray(image, int))
     assert changed.size == image.size and 0 < gap.max() <= eps
 
     def score(shown):
         return guard.check([{"role": "user", "content": [
-            {"type": "image", "image": shown}, {"type": "text", "text": "a zebra"}]}]).score  # fmt: skip
+            {"type": "image", "image": shown}, {"type": "text", "text": ""}]}]).score  # fmt: skip
 
     rng = np.random.default_rng(0)
     noise = [rng.integers(-eps, eps + 1, (40, 40, 3)) for _ in range(8)]
     noisy = [Image.fromarray((np.asarray(image, int) + n).clip(0, 255).astype(np.uint8)) for n in noise]
     assert score(changed) < min([score(image), *map(score, noisy)])
-    assert attack(guard, "a zebra", image, eps, steps=8).tobytes() == changed.tobytes()
+    assert attack(guard, "", image, eps, steps=8).tobytes() == changed.tobytes()
 
 
 def test_the_reading_of_lines_can_be_driven_away():

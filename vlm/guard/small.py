@@ -104,12 +104,14 @@ class SmallGuard:
 
     @torch.inference_mode()
     def judge(self, texts: Sequence[str], seen: Sequence[Seen] = ()) -> Verdict:
-        """The worst verdict on any of these texts beside any of these pictures.
+        """The worst verdict on any of these texts, alone and beside any of these pictures.
+
+        A harmless picture takes nothing away from what was typed: without that, most of them did.
 
         Raises:
             ValueError: the head's numbers are not finite.
         """
-        rows = [(ids, picture) for text in texts for picture in seen or (None,)
+        rows = [(ids, picture) for text in texts for picture in ((None, *seen) if text.strip() or not seen else seen)
                 for ids in self.head.windows(text, picture.words if picture else "")]  # fmt: skip
         verdicts = [_rule([*texts, *(picture.words for picture in seen)])]
         for first in range(0, len(rows), ROWS):
