@@ -63,5 +63,5 @@ def test_packs_of_pictures_and_arrays_are_read(model, chat, tmp_path):
 
     result = evaluate_pack(Recorder(model, chat), path, progress=False)
     assert (result["n"], result["accuracy"], result["majority"]) == (2, 0.5, 0.5)
-    assert asked[0][0].getpixel((5, 5)) == (0, 0, 255) and asked[0][1] == "is a square red"
-    assert asked[1][0].getpixel((5, 5)) == (255, 0, 0) and asked[1][1] == "There is a box."
+    assert asked[0][0][0].getpixel((5, 5)) == (0, 0, 255) and asked[0][1] == "is a square red"
+    assert asked[1][0][0].getpixel((5, 5)) == (255, 0, 0) and asked[1][1] == "There is a box."
