@@ -20,7 +20,6 @@ HELD_OUT = frozenset({
     ("white", "red"), ("yellow", "blue"), ("black", "orange"),
     ("green", "yellow"), ("pink", "black"), ("purple", "pink"),
 })  # fmt: skip
-GRAY = (128, 128, 128)
 ANGLES = (-8.0, -4.0, -2.0, 2.0, 4.0, 8.0)
 
 BLOTTED = 0.22  # of the pictures where something can be covered
