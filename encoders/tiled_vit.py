@@ -84,19 +84,45 @@ class Block(nn.Module):
 class ConvStem(nn.Sequential):
     """Convolutions in place of one linear patch embedding: learns from fewer pictures (Xiao et al. 2021).
 
-    Each stride of the patch size halves the picture by a strided convolution and looks around once more.
+    Each stride of the patch size halves the picture by a strided convolution and looks around once more. Before the
+    last one, where strokes of letters are still apart, `n_blocks` residual blocks may look around further.
     """
 
-    def __init__(self, dim: int, patch_size: int):
+    def __init__(self, dim: int, patch_size: int, n_blocks: int = 0):
         strides = prime_factors(patch_size)
-        layers, channels = [], 3
+        if n_blocks and len(strides) < 2:
+            raise ValueError(f"stem_blocks: stand before the last stride, a patch of {patch_size} pixels has but one")
+        layers: list[nn.Module] = []
+        channels, place = 3, None
         for i, stride in enumerate(strides):
             kernel = stride + 1 - stride % 2  # odd, at least the stride
             width = dim // 2 ** (len(strides) - i)
             layers += [nn.Conv2d(channels, width, kernel, stride, padding=(kernel - stride + 1) // 2), nn.GELU()]
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.GELU()]
+            if n_blocks and i == len(strides) - 2:
+                layers[-1] = nn.Sequential(layers[-1], *(ConvBlock(width) for _ in range(n_blocks)))
+                place = len(layers) - 1
             channels = width
         super().__init__(*layers, nn.Conv2d(channels, dim, 1, bias=False))
+        self.place = place
+        self.channels = dim // 4  # of the map before the last stride
+
+    @property
+    def blocks(self) -> nn.Module | None:
+        """What puts out the map before the last stride, where there are residual blocks."""
+        return None if self.place is None else self[self.place]
+
+
+class ConvBlock(nn.Module):
+    """A residual block of two convolutions with twice the channels between them; adds nothing when it is new."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.gelu(self.conv1(x)))
 
 
 def prime_factors(n: int) -> list[int]:
@@ -138,6 +164,7 @@ class TiledViT(nn.Module):
         tile_size, patch_size: pixels.
         max_tiles: tiles per picture at most.
         stem: "linear" (one strided convolution) or "conv".
+        stem_blocks: residual blocks in a "conv" stem.
         tile_padding: "reference" (equal to Meta's code, for its weights) or "none".
         dedupe_padding: False where a checkpoint has trained the embeddings of padded tiles, so that they differ.
         gate_init: start of the gates; Meta's zero suits pretrained weights, training from scratch wants them open.
@@ -148,7 +175,7 @@ class TiledViT(nn.Module):
     def __init__(
         self, *, dim: int, n_layers: int, n_global_layers: int, n_heads: int, hidden_dim: int, taps: tuple[int, ...],
         tile_size: int, patch_size: int, max_tiles: int = 4, norm_eps: float = 1e-5, stem: str = "linear",
-        tile_padding: str = "reference", dedupe_padding: bool = True, gate_init: float = 0.0,
+        stem_blocks: int = 0, tile_padding: str = "reference", dedupe_padding: bool = True, gate_init: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.max_tiles, self.taps = max_tiles, taps
@@ -157,7 +184,7 @@ class TiledViT(nn.Module):
         self.n_tokens = (tile_size // patch_size) ** 2 + 1
         self.dim = dim * (1 + len(taps))
         if stem == "conv":
-            self.patch_embedding: nn.Module = ConvStem(dim, patch_size)
+            self.patch_embedding: nn.Module = ConvStem(dim, patch_size, stem_blocks)
         else:
             self.patch_embedding = nn.Conv2d(3, dim, patch_size, patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))

@@ -118,6 +118,7 @@ def test_whole_numbers_and_lists_are_taken_where_json_has_nothing_else():
         (lambda: EncoderConfig(n_heads=7), ["encoder.n_heads: found 7", "divisor of encoder.dim (1280)"]),
         (lambda: EncoderConfig(n_heads=0), ["encoder.n_heads: found 0"]),
         (lambda: EncoderConfig(stem="convs"), ["encoder.stem", "linear, conv", "did you mean 'conv'?"]),
+        (lambda: EncoderConfig(stem_blocks=2), ["encoder.stem_blocks", "found 2 of a linear stem"]),
         (lambda: EncoderConfig(tile_padding="non"), ["encoder.tile_padding", "did you mean 'none'?"]),
         (lambda: EncoderConfig(taps=(3, 32)), ["encoder.taps: found [32]", "from 0 to 31"]),
         (lambda: EncoderConfig(taps=(-1,)), ["encoder.taps: found [-1]"]),

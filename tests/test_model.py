@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from adapters import CONNECTORS
 from encoders.tiled_vit import ConvStem, TiledViT, prime_factors
 from vlm.config import BackboneConfig
+from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel
 
 GRIDS = [(1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (1, 4), (4, 1)]
@@ -166,6 +167,19 @@ def test_the_conv_stem_works_in_the_encoder():
     assert out.shape == (1, 1, 2, 5, 48)
     out.sum().backward()
     assert all(p.grad is not None for p in vit.patch_embedding.parameters())
+
+
+@torch.no_grad()
+def test_new_blocks_of_a_stem_add_nothing_and_keep_the_names_of_the_rest():
+    old, new = ConvStem(32, 12), ConvStem(32, 12, 2)
+    initialise(new)
+    missing, unexpected = new.load_state_dict(old.state_dict(), strict=False)
+    assert not unexpected and all(".conv1." in name or ".conv2." in name for name in missing) and len(missing) == 8
+    tiles = random_tiles(2, 3, 36, 24)
+    assert torch.equal(new(tiles), old(tiles))
+    assert new.blocks(torch.zeros(2, new.channels, 12, 8)).shape == (2, new.channels, 12, 8)
+    with pytest.raises(ValueError, match="a patch of 7 pixels has but one"):
+        ConvStem(32, 7, 1)
 
 
 @torch.no_grad()

@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 
 from vlm.chat import IGNORE
-from vlm.config import PRESETS
+from vlm.config import PRESETS, EncoderConfig
 from vlm.data.sample import Sample, Thing
-from vlm.data.worlds import sample
+from vlm.data.worlds import WHAT, sample
 from vlm.image import preprocess
 from vlm.initialise import initialise
 from vlm.model import VisionLanguageModel
 from vlm.training import loop, run, state
 from vlm.training.config import Composition, LoRA, Stage, TrainConfig, read_config
-from vlm.training.data import WorldBatches, dense_labels, loader
+from vlm.training.data import WorldBatches, loader
+from vlm.training.labels import dense_labels, label_cells
 from vlm.training.loop import Trainee, interruptible, learning_rate, make_optimizer, train
 
 ROOT = Path(__file__).parent.parent
@@ -276,9 +277,6 @@ def test_dense_labels_are_laid_out_tile_by_tile():
     assert int(labels["center"].sum()) <= len(drawn.things)
 
 
-# The loss
-
-
 @torch.no_grad()
 def test_dense_labels_lie_where_the_picture_does():
     """A picture of one and a half tiles is not drawn out over its canvas of two."""
@@ -288,6 +286,42 @@ def test_dense_labels_lie_where_the_picture_does():
     row = labels["what"].reshape(2, 2, 4, 4, 4)[0, 1, 0]
     assert row[1].any() and not row[0].any() and not row[2:].any()
     assert labels["color"].reshape(2, 2, 4, 4)[0, 1, 0, 1] > 0
+
+
+def test_letters_are_labelled_with_their_places():
+    """Two lines on four columns of patches, "ab c" and "d" with "e", which is written by itself in the same line."""
+    letters = [("a", 0, 0, 0), ("b", 14, 0, 1), ("c", 42, 0, 3), ("d", 0, 28, 0), ("e", 28, 28, 0)]
+    things = [Thing(box=(x, y, x + 14, y + 14), what=f"char:{c}", point=14, place=place) for c, x, y, place in letters]
+    drawn = Sample(image=Image.new("RGB", (56, 56)), world="text", captions=[], questions=[], things=things)
+    labels = dense_labels(
+        drawn, (1, 1), 4, 56, cells=label_cells(EncoderConfig(patch_size=14, stem="conv", stem_blocks=1))
+    )
+    found = {n: labels[n].reshape(16, -1).max(1).tolist() for n in ("place", "word", "line", "what")}
+    shown = (0, 1, 3, 8, 10)  # patches
+    assert [found["place"][i] for i in shown] == [1, 2, 1, 1, 1]
+    assert [found["word"][i] for i in shown] == [1, 1, 2, 1, 2]
+    assert [found["line"][i] for i in shown] == [1, 1, 1, 2, 2]
+    assert [WHAT[found["what"][i]] for i in shown] == [t.what for t in things]
+    assert not any(sum(found[n]) - sum(found[n][i] for i in shown) for n in found)
+    assert labels["stem"].shape == (16, 7 * 7) and set(labels["stem"][0]) == {WHAT.index("char:a")}
+
+
+# The loss
+
+
+def test_a_stem_learns_from_its_own_map(tmp_path, chat):
+    config = config_for(tmp_path, overrides=OVERRIDES | {"encoder.stem": "conv", "encoder.stem_blocks": 1})
+    trainee, batch = Trainee(new_model(config)), batches_of(config, chat)[0]
+    features = trainee.model.encoder(batch.tiles, batch.grid)
+    trainee.dense(features, batch.tiles.shape[2], batch.dense).backward()
+    assert trainee.dense.stem.weight.grad.any()
+    side, f = 4, 7  # patches of a tile, places of the map to a patch
+    tile = torch.zeros(1, trainee.dense.stem.in_features, side * f, side * f)
+    tile[..., 1 * f + 2, 3 * f + 4] = 1.0  # patch 7, place 2 * 7 + 4
+    seen, trainee.dense._map = [], tile
+    trainee.dense.stem.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    trainee.dense(features[:1, :1, :1].detach(), 1, {n: t[:1, : side * side] for n, t in batch.dense.items()})
+    assert seen[0].reshape(side * side, f * f, -1).sum(-1).nonzero().tolist() == [[7, 18]]
 
 
 def test_the_loss_counts_answers_only(tmp_path, chat):
@@ -650,6 +684,16 @@ BAD_OVERRIDES = [{"decoder.dims": 3}, {"decodr.dim": 3}, {"decoder.dim.x": 3}, {
 def test_overrides_of_the_model_are_strict(tmp_path, overrides):
     with pytest.raises(ValueError, match="overrides"):
         run.model_config(config_for(tmp_path, overrides=overrides))
+
+
+def test_a_stem_may_get_blocks_later(tmp_path, chat):
+    plain = config_for(tmp_path, overrides=OVERRIDES | {"encoder.stem": "conv"})
+    small = new_model(plain)
+    run.export(small, chat, tmp_path / "model")
+    large = new_model(config_for(tmp_path, overrides=plain.overrides | {"encoder.stem_blocks": 2}))
+    run.load_weights(large, tmp_path / "model")
+    batch = batches_of(plain, chat)[0]
+    assert torch.equal(large.encoder(batch.tiles, batch.grid), small.float().encoder(batch.tiles, batch.grid))
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

@@ -51,6 +51,7 @@ class EncoderConfig:
     patch_size: int = 14
     norm_eps: float = 1e-5
     stem: str = "linear"
+    stem_blocks: int = 0
     tile_padding: str = "reference"
     dedupe_padding: bool = True
     gate_init: float = 0.0
@@ -59,6 +60,10 @@ class EncoderConfig:
         _choice("encoder.name", self.name, ("tiled",))
         _divides("encoder.n_heads", self.n_heads, "encoder.dim", self.dim)
         _choice("encoder.stem", self.stem, ("linear", "conv"))
+        if self.stem_blocks < 0 or (self.stem_blocks and self.stem != "conv"):
+            raise ValueError(
+                f"encoder.stem_blocks: found {self.stem_blocks} of a {self.stem} stem, expected 0 (or conv)"
+            )
         _choice("encoder.tile_padding", self.tile_padding, ("reference", "none"))
         if bad := [i for i in self.taps if not 0 <= i < self.n_layers]:
             raise ValueError(f"encoder.taps: found {bad}, expected layer numbers from 0 to {self.n_layers - 1}")

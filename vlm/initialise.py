@@ -16,6 +16,8 @@ def initialise(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module.kernel_size == (1, 1) else "relu")
+            if name.endswith(".conv2"):  # of a residual block, which adds nothing at first
+                nn.init.zeros_(module.weight)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
         elif isinstance(module, TiledViT):  # as large as what a patch shows, or "where" is learnt long after "what"

@@ -29,6 +29,7 @@ class Thing:
     size: str = ""
     picture: int = 0  # 0 is `image`, 1 the first of `others`
     point: int = 0  # of a character: the size of its font in pixels, where it is known
+    place: int = -1  # of a character: where it stands in what was written with it, spaces counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,9 +22,10 @@ from vlm.chat import Chat, Prompt
 from vlm.chat_template import TemplateChat
 from vlm.config import ModelConfig
 from vlm.data.sample import Sample
-from vlm.data.worlds import COLORS, SIZES, WHAT, sample
-from vlm.image import Grid, collate_images, fit_size, preprocess
+from vlm.data.worlds import sample
+from vlm.image import collate_images, preprocess
 from vlm.training.config import Stage, TrainConfig
+from vlm.training.labels import dense_labels, label_cells
 from vlm.training.packing import Rows, pack
 
 CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
@@ -41,7 +42,7 @@ class Batch:
     grid: Tensor  # (B, I, 2)
     text: Rows | None
     n_questions: int
-    dense: dict[str, Tensor]  # labels of each patch: color, size, center (B, I * L * patches), what (.., cells)
+    dense: dict[str, Tensor]  # labels of each patch, by kind: (B, I * L * patches), of several cells (.., cells)
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -53,44 +54,6 @@ class Batch:
         )
 
 
-def dense_labels(drawn: Sample, grid: Grid, patches: int, tile_size: int, picture: int = 0) -> dict[str, np.ndarray]:
-    """What stands in each cell of each patch: the thing that covers it, and where the centres of things are.
-
-    Letters are narrower than a patch, so "what" has FINE x FINE cells to a patch, side by side in the last place.
-    """
-    maps = {n: np.zeros((grid[0] * patches * f, grid[1] * patches * f), dtype=np.int64) for n, f in CELLS.items()}
-    size = drawn.pictures[picture].size
-    high, wide = fit_size(size[1], size[0], grid, tile_size)
-    width, height = grid[1] * tile_size * size[0] / wide, grid[0] * tile_size * size[1] / high  # of the whole canvas
-    things = [t for t in drawn.things if t.picture == picture]
-    for thing in sorted(things, key=lambda t: -(t.box[2] - t.box[0]) * (t.box[3] - t.box[1])):
-        for name, label in (
-            ("what", _WHAT[thing.what]), ("color", _COLORS[thing.color]), ("size", _SIZES[thing.size]), ("center", 0)
-        ):  # fmt: skip
-            rows, cols = maps[name].shape
-            x0, y0, x1, y1 = (
-                v * n / side for v, n, side in zip(thing.box, (cols, rows) * 2, (width, height) * 2, strict=True)
-            )
-            row, col = min(int((y0 + y1) / 2), rows - 1), min(int((x0 + x1) / 2), cols - 1)
-            if name == "center":
-                maps[name][row, col] = min(maps[name][row, col] + 1, 3)
-                continue
-            span = slice(round(y0), max(round(y1), round(y0) + 1)), slice(round(x0), max(round(x1), round(x0) + 1))
-            maps[name][span] = maps[name][row, col] = label
-    labels = {}
-    for name, of_cells in maps.items():
-        f = CELLS[name]
-        parts = of_cells.reshape(grid[0], patches, f, grid[1], patches, f).transpose(0, 3, 1, 4, 2, 5)
-        labels[name] = parts.reshape(-1, f * f).squeeze(1) if f == 1 else parts.reshape(-1, f * f)
-    return labels
-
-
-_WHAT, _COLORS, _SIZES = ({name: i for i, name in enumerate(names)} for names in (WHAT, COLORS, SIZES))
-FINE = 2
-CELLS = {"what": FINE, "color": 1, "size": 1, "center": 1}  # along the side of a patch
-DENSE_CLASSES = {"what": len(WHAT), "color": len(COLORS), "size": len(SIZES), "center": 4}
-
-
 class WorldBatches(Dataset):
     """Micro-batch number k of a run; step s has those from s * per_step on, in turn for each process."""
 
@@ -100,6 +63,7 @@ class WorldBatches(Dataset):
     ):  # fmt: skip
         self.config, self.model, self.chat, self.split = config, model, chat, split
         self.patches = patches  # along the side of a tile
+        self.cells = label_cells(model.encoder)
         self.per_step = config.accumulate * processes
 
     def __len__(self) -> int:
@@ -138,7 +102,10 @@ class WorldBatches(Dataset):
         pictures = [[preprocess(image, self.model.image) for image in s.pictures] for s in samples]
         tiles, grid = collate_images(pictures)
         dense = [
-            [dense_labels(s, p[1], self.patches, self.model.image.tile_size, k) for k, p in enumerate(row)]
+            [
+                dense_labels(s, p[1], self.patches, self.model.image.tile_size, picture=k, cells=self.cells)
+                for k, p in enumerate(row)
+            ]
             for s, row in zip(samples, pictures, strict=True)
         ]
         conversations, captions = [], []
@@ -162,7 +129,7 @@ class WorldBatches(Dataset):
             n_questions=len(samples) * questions if stage.text else 0,
             dense={
                 name: torch.from_numpy(np.stack([np.concatenate([d[name] for d in row]) for row in dense]))
-                for name in DENSE_CLASSES
+                for name in self.cells
             },
         )
 

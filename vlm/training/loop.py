@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from encoders.tiled_vit import TiledViT
+from encoders.tiled_vit import ConvStem, TiledViT
 from vlm.chat import IGNORE, Chat
 from vlm.chat_template import TemplateChat
 from vlm.model import VisionLanguageModel, pick_device, token_intervals
@@ -24,6 +24,7 @@ from vlm.training import state
 from vlm.training.config import TrainConfig
 from vlm.training.data import Batch, WorldBatches, loader
 from vlm.training.dense import DenseHeads
+from vlm.training.labels import label_cells
 from vlm.training.packing import Rows
 from vlm.training.parallel import join
 
@@ -34,7 +35,13 @@ class Trainee(nn.Module):
     def __init__(self, model: VisionLanguageModel):
         super().__init__()
         self.model = model
-        self.dense = DenseHeads(model.encoder.dim)
+        self.dense = DenseHeads(model.encoder.dim, label_cells(model.config.encoder))
+        if (
+            isinstance(model.encoder, TiledViT)
+            and isinstance(stem := model.encoder.patch_embedding, ConvStem)
+            and stem.blocks
+        ):
+            self.dense.watch(stem)
 
     def forward(self, batch: Batch, config: TrainConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One weighted loss and its parts."""

@@ -30,6 +30,8 @@ from vlm.training.loop import train
 from vlm.training.parallel import Group, join
 from vlm.training.state import check_parts
 
+STEM_BLOCK = re.compile(r"patch_embedding\.\d+\.\d+\.conv[12]\.")  # its weights
+
 READ_ALOUD = {"text": TEXT, "documents": DOCUMENTS}
 """Worlds whose answers are spelled, not known words: what is printed stays out of the tokenizer's merges."""
 
@@ -157,9 +159,10 @@ def export(model: VisionLanguageModel, chat: Chat | TemplateChat, path: Path) ->
 
 
 def load_weights(model: VisionLanguageModel, folder: Path) -> None:
-    """Start from a model folder: every tensor must be there and fit, but for more tiles and places of pictures.
+    """Start from a model folder: every tensor must be there and fit, but for more tiles and what begins at zero.
 
-    Without `connector.positions` the text cannot tell which of several pictures it looks at; they begin at zero.
+    That is residual blocks of a stem, and `connector.positions`, without which the text cannot tell which of several
+    pictures it looks at.
     """
     path = folder / "model.safetensors"
     if not path.is_file():
@@ -171,7 +174,7 @@ def load_weights(model: VisionLanguageModel, folder: Path) -> None:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ValueError(f"init: {path} is of another model: {' '.join(str(error).split())[:300]}") from None
-    missing = [name for name in missing if not name.startswith("connector.positions.")]
+    missing = [name for name in missing if not name.startswith("connector.positions.") and not STEM_BLOCK.search(name)]
     if missing or unexpected:
         raise ValueError(
             f"init: {path} is of another model: {len(missing)} missing and {len(unexpected)} unexpected tensors"

@@ -18,17 +18,17 @@ from vlm.data.worlds.text_page import LETTERS
 SIZES = (7, 8, 10, 12, 14, 17, 20, 24, 30)
 
 
-Letters = tuple[tuple[str, Box], ...]
+Letters = tuple[tuple[str, Box, int], ...]
 
 
 @lru_cache(maxsize=32768)
 def _laid(path: str, size: int, text: str) -> tuple[Image.Image, Letters]:
-    """The alpha of a line of text, and (what it is, its box) of each letter and digit in it."""
+    """The alpha of a line of text, and (what it is, its box, its place) of each letter and digit in it."""
     glyphs = [fonts.glyph(path, size, c) for c in text]
     width, height = max(1, round(sum(g[3] for g in glyphs)) + 1), size + 1
-    image, found = Image.new("L", (width, height)), list[tuple[str, Box]]()
+    image, found = Image.new("L", (width, height)), list[tuple[str, Box, int]]()
     pen, baseline = 0.0, round(0.82 * size)
-    for c, (alpha, right, down, advance) in zip(text, glyphs, strict=True):
+    for place, (c, (alpha, right, down, advance)) in enumerate(zip(text, glyphs, strict=True)):
         left, top = max(round(pen) + right, 0), max(baseline + down, 0)
         pen += advance
         if c == " ":
@@ -36,7 +36,7 @@ def _laid(path: str, size: int, text: str) -> tuple[Image.Image, Letters]:
         image.paste(alpha, (left, top))
         x1, y1 = min(left + alpha.width, width), min(top + alpha.height, height)
         if c in LETTERS and left < x1 and top < y1:
-            found.append((f"char:{c}", (left, top, x1, y1)))
+            found.append((f"char:{c}", (left, top, x1, y1), place))
     return image, tuple(found)
 
 
@@ -48,10 +48,10 @@ def stamp(path: str, size: int, text: str, turned: bool = False) -> Image.Image:
 
 
 def letters(path: str, size: int, text: str, turned: bool) -> Letters:
-    """The letters and digits of a stamp with their boxes."""
+    """The letters and digits of a stamp with their boxes and places."""
     image, found = _laid(path, size, text)
     width = image.width
-    return tuple((c, (y0, width - x1, y1, width - x0)) for c, (x0, y0, x1, y1) in found) if turned else found
+    return tuple((c, (y0, width - x1, y1, width - x0), i) for c, (x0, y0, x1, y1), i in found) if turned else found
 
 
 class Sheet:
@@ -98,10 +98,10 @@ class Sheet:
         width, height = self.image.size
         found = []
         for text, size, turned, left, top in self._stamps:
-            for what, (x0, y0, x1, y1) in letters(self.font, size, text, turned):
+            for what, (x0, y0, x1, y1), place in letters(self.font, size, text, turned):
                 box = max(left + x0, 0), max(top + y0, 0), min(left + x1, width), min(top + y1, height)
                 if box[0] < box[2] and box[1] < box[3]:
-                    found.append(Thing(box=box, what=what, point=size))
+                    found.append(Thing(box=box, what=what, point=size, place=place))
         return found
 
 

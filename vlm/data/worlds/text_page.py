@@ -49,7 +49,7 @@ class Page:
         """Write from x on, on the baseline y; returns where the pen stopped. `color` names the paint."""
         paste, add, side, angle = self.image.paste, self.things.append, self.image.width, self.angle
         lean = angle if abs(angle) > UPRIGHT else 0.0
-        for character in text:
+        for i, character in enumerate(text):
             alpha, right, down, advance = fonts.glyph(path, size, character, lean)
             if character != " ":
                 px, py = self.at(x, y) if angle else (x, y)
@@ -59,7 +59,7 @@ class Page:
                     width, height = alpha.size
                     box = (max(left, 0), max(top, 0), min(left + width, side), min(top + height, side))
                     if box[0] < box[2] and box[1] < box[3]:
-                        add(Thing(box=box, what=what, color=color, point=size))
+                        add(Thing(box=box, what=what, color=color, point=size, place=i))
             x += advance
         return x
 
