@@ -10,9 +10,9 @@ import typer
 Model = Annotated[str | None, typer.Argument(help="Folder or hub id; the shipped model where absent.")]
 Data = Annotated[str | None, typer.Option(help="Folder of the packs of evaluation data and of emoji_noto.zip.")]
 Only = Annotated[
-    str | None, typer.Option(help="What is measured now, of times,worlds,packs,limits,contamination; none for none.")
+    str | None, typer.Option(help="What is measured now, of times,limits,worlds,packs,contamination; none for none.")
 ]  # fmt: skip
-Count = Annotated[int, typer.Option(help="Questions of each family that has a goal; the others get a quarter.")]
+Count = Annotated[int, typer.Option(help="Questions of each family of each world and split.")]
 Drawn = Annotated[int, typer.Option(help="Training pictures that are compared with the evaluation pictures.")]
 Limit = Annotated[int | None, typer.Option(help="Questions per pack at most.")]
 Examples = Annotated[int, typer.Option(help="Right and wrong answers shown of each family.")]

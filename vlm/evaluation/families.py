@@ -1,10 +1,10 @@
 """Questions of a world by family, asked with their pictures and blind, as tables with intervals.
 
 Notable here:
-- As many questions of each family as a table states, one of a family per picture: within a family they are independent,
-  its interval is Wilson's. Rows that join families are clustered by picture.
-- Blind is measured on the same questions: the pictures of another question, no picture at all, and the commonest
-  answer of the family.
+- As many questions of each family as a table states; PER_PICTURE of a family about one picture at most, for most of the
+  time goes into encoding. Intervals are clustered by picture, so that what these share is no evidence twice.
+- Blind is measured on every second question of a family: the pictures of another question, no picture at all; and the
+  commonest answer of the family on all. Asked without pictures a question has one answer, so it is asked once.
 - Pictures are drawn again when they are asked about, some dozens at a time, so that a table of any size takes the
   memory of these; one encode serves all questions about a picture, right and wrong ones.
 """
@@ -23,7 +23,8 @@ from vlm.data.sample import Sample
 from vlm.data.worlds import sample
 from vlm.evaluation.metrics.stats import mean_score, wilson
 
-PICTURES_AT_ONCE = 48
+PICTURES_AT_ONCE = 64
+PER_PICTURE = 3  # questions of a family
 PATIENCE = 400  # pictures in a row that offer nothing more of what is wanted
 MAX_NEW_TOKENS = 24
 NOT_THERE = "there is no "
@@ -43,10 +44,10 @@ class Stream:
     emoji: str | None = None  # zip of Noto emoji; None is the system font
 
     def draw(self, number: int, families: Sequence[str]) -> Sample:
-        """Picture `number` with a question of each of the families that it offers."""
+        """Picture `number` with up to PER_PICTURE questions of each of the families that it offers."""
         return sample(
             number, seed=self.seed, mixture={self.world: 1.0}, size=self.sizes[number % len(self.sizes)],
-            split=self.split, n_questions=len(families), families=tuple(families), emoji_path=self.emoji,
+            split=self.split, n_questions=PER_PICTURE * len(families), families=tuple(families), emoji_path=self.emoji,
         )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Asked:
     Attributes:
         number, families: what its picture is drawn by: `Stream.draw(number, families)`.
         point: px of the smallest font that the picture is written in; 0 where nothing is, or it is not known.
+        blind: whether it is asked with other pictures and without any, too.
         said, wrong_picture, no_picture: the answers.
         confidence: that `said` is right; None for a model that is not calibrated.
         likelihood: geometric mean of the probabilities of the tokens of `said`.
@@ -68,6 +70,7 @@ class Asked:
     question: str
     answer: str
     point: int = 0
+    blind: bool = True
     said: str = ""
     wrong_picture: str = ""
     no_picture: str = ""
@@ -85,9 +88,9 @@ def same(said: str, answer: str) -> bool:
 
 
 def choose_questions(stream: Stream, wanted: Mapping[str, int]) -> list[Asked]:
-    """The first questions of a stream, `wanted[family]` of each, at most one of a family per picture.
+    """The first questions of a stream, `wanted[family]` of each, at most PER_PICTURE of a family per picture.
 
-    What a world hardly ever offers comes short: then its row says a smaller n.
+    What a world never offers comes short: then its row says a smaller n.
     """
     left = dict(wanted)
     chosen: list[Asked] = []
@@ -95,15 +98,18 @@ def choose_questions(stream: Stream, wanted: Mapping[str, int]) -> list[Asked]:
     while max(left.values()) > 0 and idle < PATIENCE or len({a.number for a in chosen}) < 2 and number < PATIENCE:
         families = tuple(f for f, n in left.items() if n > 0) or tuple(wanted)
         drawn = stream.draw(number, families)
-        points = [thing.point for thing in drawn.things if thing.point]
-        found = {q.family: q for q in reversed(drawn.questions) if q.family in left}
-        for family, q in found.items():
-            left[family] -= 1
+        point = min((thing.point for thing in drawn.things if thing.point), default=0)
+        before, room = len(chosen), {f: min(PER_PICTURE, max(left[f], 1)) for f in families}
+        for q in drawn.questions:
+            if not room[q.family]:
+                continue
+            room[q.family] -= 1
+            left[q.family] -= 1
             chosen.append(Asked(
-                number=number, families=families, family=family, question=q.text, answer=q.answer,
-                point=min(points, default=0),
+                number=number, families=families, family=q.family, question=q.text, answer=q.answer, point=point,
+                blind=left[q.family] % 2 != wanted[q.family] % 2,
             ))  # fmt: skip
-        idle = 0 if found else idle + 1
+        idle = 0 if len(chosen) > before else idle + 1
         number += 1
     if not chosen:
         raise ValueError(f"the world {stream.world} asks nothing of {', '.join(wanted)} in the split {stream.split}")
@@ -111,22 +117,25 @@ def choose_questions(stream: Stream, wanted: Mapping[str, int]) -> list[Asked]:
 
 
 def ask(model: VLM, stream: Stream, questions: list[Asked], batch_size: int = 64, progress: bool = True) -> None:
-    """Fill in what the model says to each question: with its pictures, with others, with none."""
+    """Fill in what the model says to each question with its pictures, and to the blind ones with others and none."""
     by_number: dict[int, list[Asked]] = defaultdict(list)
     for asked in questions:
         by_number[asked.number].append(asked)
+    known: dict[str, str] = {}  # answers without pictures
     with tqdm(total=len(questions), desc=f"{stream.world}, {stream.split}", unit="q", disable=not progress) as bar:
         for chunk in even_parts(list(by_number.values()), PICTURES_AT_ONCE):
             shown = [stream.draw(rows[0].number, rows[0].families).pictures for rows in chunk]
             pairs = [(a, i) for i, rows in enumerate(chunk) for a in rows]
-            other = len(chunk) // 2
-            right = _said(model, [(shown[i], a.question) for a, i in pairs], batch_size)
-            wrong = _said(model, [(shown[(i + other) % len(chunk)], a.question) for a, i in pairs], batch_size)
-            blind = _said(model, [((), a.question) for a, _ in pairs], batch_size)
-            for (a, _), *said in zip(pairs, right, wrong, blind, strict=True):
-                a.said, a.wrong_picture, a.no_picture = map(str, said)
-                a.confidence = said[0].confidence
-                a.likelihood = math.exp(said[0].logprob) if said[0].logprob is not None else 0.0
+            for (a, _), said in zip(pairs, _said(model, [(shown[i], a.question) for a, i in pairs], batch_size),
+                                    strict=True):  # fmt: skip
+                a.said, a.confidence = str(said), said.confidence
+                a.likelihood = math.exp(said.logprob) if said.logprob is not None else 0.0
+            blind, other = [(a, i) for a, i in pairs if a.blind], len(chunk) // 2
+            wrong = _said(model, [(shown[(i + other) % len(chunk)], a.question) for a, i in blind], batch_size)
+            new = list(dict.fromkeys(a.question for a, _ in blind if a.question not in known))
+            known |= dict(zip(new, map(str, _said(model, [((), text) for text in new], batch_size)), strict=True))
+            for (a, _), said in zip(blind, wrong, strict=True):
+                a.wrong_picture, a.no_picture = str(said), known[a.question]
             bar.update(len(pairs))
 
 
@@ -168,27 +177,31 @@ def score(part: list[Asked]) -> dict[str, Any]:
     low, high = interval(right, [a.number for a in part])
     commonest = Counter((a.family, a.answer.lower()) for a in part)
     best = {family: max(k for (f, _), k in commonest.items() if f == family) for family, _ in commonest}
+    blind = [a for a in part if a.blind] or part  # a handful of questions may have none
     shares = {
         "accuracy": sum(right) / n,
         "low": low,
         "high": high,
         "verbatim": sum(a.said == a.answer for a in part) / n,
-        "wrong_picture": sum(same(a.wrong_picture, a.answer) for a in part) / n,
-        "no_picture": sum(same(a.no_picture, a.answer) for a in part) / n,
+        "wrong_picture": sum(same(a.wrong_picture, a.answer) for a in blind) / len(blind),
+        "no_picture": sum(same(a.no_picture, a.answer) for a in blind) / len(blind),
         "majority": sum(best.values()) / n,
     }
-    return {"n": n, **{name: round(value, 4) for name, value in shares.items()}}
+    return {"n": n, "pictures": len({a.number for a in part}), **{k: round(v, 4) for k, v in shares.items()}}
 
 
 def interval(right: Sequence[bool], pictures: Sequence[int]) -> tuple[float, float]:
-    """95 %: Wilson's where each picture counts once, else clustered by picture; all alike, Wilson's over pictures."""
-    clusters = set(pictures)
-    if len(clusters) == len(right):
-        return wilson(sum(right), len(right))
+    """95 %, Wilson's over as many independent questions as these are worth.
+
+    Clustered by picture they are worth p (1 - p) / error^2, all answered alike as many as there are pictures.
+    """
+    n, clusters = len(right), len(set(pictures))
+    if clusters == n:
+        return wilson(sum(right), n)
     found = mean_score([float(r) for r in right], pictures)
-    if found["error"] == 0 or math.isnan(found["error"]):
-        return wilson(found["mean"] * len(clusters), len(clusters))
-    return max(found["low"], 0.0), min(found["high"], 1.0)
+    p, error = found["mean"], found["error"]
+    worth = min(p * (1 - p) / error**2, n) if error > 0 else clusters
+    return wilson(p * worth, worth)
 
 
 def refusals(questions: list[Asked]) -> dict[str, dict[str, Any] | None]:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from vlm.evaluation.card import packs, worlds
 from vlm.evaluation.card.figures import Figures
+from vlm.evaluation.families import PER_PICTURE
 
 if TYPE_CHECKING:
     from vlm.evaluation.models import Ours
 
-PARTS = ("times", "worlds", "packs", "limits", "contamination")
+PARTS = ("times", "limits", "worlds", "packs", "contamination")
 UNIFORM = dict.fromkeys(worlds.WORLDS, 1.0)
 EMOJI = "emoji_noto.zip"
 _handle: "Ours | None" = None  # the model of a worker process
@@ -38,7 +39,7 @@ class Request:
         out: folder of card.json, index.html and pictures.
         data: folder of the packs of other people's data, and of the zip of emoji; None where there is none.
         parts: of PARTS, what is measured now; what the file has already is shown in any case.
-        count: questions of the families that have goals; the others get a quarter.
+        count: questions of each family.
         drawn: pictures that are compared with the evaluation pictures.
         limit: questions per pack at most.
         examples: right and wrong answers shown per family.
@@ -99,7 +100,7 @@ def _of_worlds(request: Request) -> Iterator[Job]:
     for name, world in worlds.WORLDS.items():
         for split in world.splits:
             settings = {
-                "world": name, "split": split, "count": request.count, "seed": request.seed,
+                "world": name, "split": split, "count": request.count, "per_picture": PER_PICTURE, "seed": request.seed,
                 "examples": request.examples if split in world.shown else 0, "emoji": emoji and emoji.name,
             }  # fmt: skip
             yield Job(name=f"worlds/{name}/{split}", settings=settings, run=_world)

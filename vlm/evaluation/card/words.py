@@ -33,11 +33,11 @@ LICENCES = (  # what, where from, licence, how it is used
 PRINCIPLES = (
     "Every question has one short answer; an answer is right if it is that one, case and a closing full stop aside. "
     "Verbatim counts case as well.",
-    "Pictures, questions and answers of every table are drawn from a series that training never draws from. Of a "
-    "family a picture is asked one question at most, so its interval (95 %) is Wilson's; rows that join families, and "
-    "packs with several questions about a picture, are clustered by picture.",
-    "Three blind baselines are measured on the same questions: the same model shown the pictures of another question, "
-    "the same model shown none, and the commonest answer of the family in this very table.",
+    "Pictures, questions and answers of every table are drawn from a series that training never draws from. A picture "
+    "is asked several questions, of one family three at most; intervals (95 %) are clustered by picture, Wilson's over "
+    "as many independent questions as these are worth.",
+    "Three blind baselines: the same model shown the pictures of another question, the same model shown none, both on "
+    "every second question of a family, and the commonest answer of the family in this very table.",
     "Examples are not picked by hand: they are the first right and the first wrong answers of each family, about "
     "pictures not yet shown.",
 )  # fmt: skip

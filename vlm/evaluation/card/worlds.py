@@ -37,7 +37,8 @@ class World:
         families: what they ask, by name.
         splits: those that are measured.
         sizes: px of the pictures, in turns.
-        full: split -> families that are asked `count` times; the others a quarter as often.
+        more: family -> how many times as often it is asked, so that a group within it reaches the count too.
+        never: split -> families that have nothing to do with what it holds out, and are not asked there.
         groups: rows that join or part families.
         shown: splits with examples.
     """
@@ -46,14 +47,15 @@ class World:
     families: Mapping[str, str]
     splits: tuple[str, ...]
     sizes: tuple[int, ...]
-    full: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    more: Mapping[str, float] = field(default_factory=dict)
+    never: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Groups = field(default_factory=dict)
     shown: tuple[str, ...] = ("val",)
 
     def wanted(self, split: str, count: int) -> dict[str, int]:
         """Family -> how many questions."""
-        few = max(count // 4, 1)
-        return {family: count if family in self.full.get(split, ()) else few for family in self.families}
+        asked = [family for family in self.families if family not in self.never.get(split, ())]
+        return {family: round(count * self.more.get(family, 1)) for family in asked}
 
 
 ONE_HOP = ("exist", "attribute", "position", "relate")
@@ -69,7 +71,7 @@ WORLDS: dict[str, World] = {
             "agree": "whether a statement is true", "false-premise": "about a thing that is not there",
             "cannot-tell": "a name, price or weight that a tag tells, or nothing does",
         },
-        splits=("val", "test-combos", "test"), sizes=(96, 192), full={"val": ("count", "two-hop")},
+        splits=("val", "test-combos", "test"), sizes=(96, 192),
         groups={
             "zero and one hop": lambda a: a.family in ONE_HOP,
             "counts of five and more": lambda a: a.family == "count" and int(a.answer) > 4,
@@ -100,7 +102,7 @@ WORLDS: dict[str, World] = {
             "false-premise": "about a thing that is not there",
             "cannot-tell": "a name, price or weight that a tag tells, or nothing does",
         },
-        splits=("val", "test"), sizes=(96, 192), full={"val": ("name",)},
+        splits=("val", "test"), sizes=(96, 192),
     ),
     "text": World(
         about="words, strings, numbers, dates, prices, signs and labels",
@@ -110,7 +112,7 @@ WORLDS: dict[str, World] = {
             "text retrieval": "the word of a colour, at a place, after another",
             "false-premise": "about what is not there", "cannot-tell": "a letter that is covered, or is not",
         },
-        splits=("val", "test-combos", "test"), sizes=(192,), full={"val": ("read",), "test": ("read",)},
+        splits=("val", "test-combos", "test"), sizes=(192,), more={"read": 1.15},
         groups={f"read, {READ} px and more": lambda a: a.family == "read" and a.point >= READ},
         shown=("val", "test"),
     ),
@@ -121,7 +123,7 @@ WORLDS: dict[str, World] = {
             "document reasoning": "counts, comparisons, sums", "false-premise": "about a field that is not there",
             "cannot-tell": "a field or cell that is empty, or is not",
         },
-        splits=("val", "test-combos", "test"), sizes=(192,),
+        splits=("val", "test-combos", "test"), sizes=(192,), never={"test-combos": ("read",)},
     ),
     "charts": World(
         about="bars, lines, points and pies with made-up data",
@@ -131,7 +133,7 @@ WORLDS: dict[str, World] = {
             "cannot-tell": "exact values that are written, or are not",
         },
         splits=("val", "test-combos", "test", "test-style"), sizes=(192,),
-        full={"val": ("chart structure", "chart retrieval", "chart reasoning")}, shown=("val", "test-style"),
+        shown=("val", "test-style"),
     ),
     "pairs": World(
         about="two pictures that are the same, or differ in one thing or in several",
