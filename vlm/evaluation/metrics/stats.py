@@ -17,7 +17,7 @@ Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 EXACT_CLUSTERS = 12  # up to 2^12 sign patterns are enumerated
 
 
-def wilson(right: float, n: int, z: float = Z) -> tuple[float, float]:
+def wilson(right: float, n: float, z: float = Z) -> tuple[float, float]:
     """95 % interval of a share of n independent trials (Wilson 1927); (0, 1) for none."""
     if n == 0:
         return 0.0, 1.0
