@@ -165,3 +165,13 @@ def test_statements_name_what_the_split_may_name():
                     shape = next((NOUNS[w] for w in f"{x} {y}".split() if NOUNS.get(w)), "")
                     color = next((w for w in f"{x} {y}".split() if re.fullmatch(COLOR, w)), "")
                     assert ((color, shape) in HELD_OUT) == (split == "test-combos"), q
+
+
+def test_the_words_of_a_statement_do_not_tell_whether_it_is_true():
+    said, quantifiers = collections.defaultdict(list), "at most|at least|exactly|all but one|half|no|all|(?<!at )most|more"
+    for s in draw("scenes", 900, families=("agree",)):
+        for q in s.questions:
+            for words in re.findall(rf"\b(?:{quantifiers})\b", q.text):
+                said[words].append(q.answer == "yes")
+    assert {w for w, answers in said.items() if len(answers) > 150} >= {"at most", "at least", "exactly", "no", "more"}
+    assert not {w: sum(a) / len(a) for w, a in said.items() if len(a) > 150 and abs(sum(a) / len(a) - 0.5) > 0.1}

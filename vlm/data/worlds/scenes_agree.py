@@ -1,6 +1,8 @@
 """Statements that are true of a scene or nearly are, after ShapeWorld (Kuhnle & Copestake 2017).
 
 - A false statement is a minimal twin of a true one: one quantifier, number, colour, shape or direction is another.
+- A quantifier, a number or a connective is said of a scene only where it makes true and false statements, and then
+  either with equal chance: the words "at most two" alone tell nothing.
 - "Most" means more than half and not all; what is nearly level stands in no direction.
 """
 
@@ -13,6 +15,8 @@ from vlm.data.worlds.wording import SCENES as PHRASINGS
 
 QUANTIFIERS = ("all", "most", "half", "no", "all but one", "exactly", "at least", "at most")
 COUNTS = ("exactly", "at least", "at most")
+_SHARES = (*("share",) * 11, *("number",) * 4, *("side",) * 4, "more", "more", "and", "or", "without")
+WORDS = {"share": QUANTIFIERS, "number": COUNTS, "side": DIRECTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +87,20 @@ class Agreement:
     def _look(self, *patterns: tuple[int, int, int]) -> Look:
         return told(pick(self.rng, self.scene.looks), pick(self.rng, patterns))
 
-    def drawn(self, u: float, word: str) -> Statement:
-        """Some statement about what is there, its kind drawn as u of (0, 1); `word` is its quantifier, if any."""
+    def drawn(self, kind: str, word: str, k: int) -> Statement:
+        """Some statement of a kind about what is there."""
         rng = self.rng
-        if u < 0.45:
+        if kind == "share":
             if rng.random() < 0.7:
                 x, y = self._look((0, 0, 1), (0, 0, 1), (1, 0, 1), (0, 0, 0)), self._look((0, 1, 0))
             else:
                 x, y = self._look((0, 1, 0)), self._look((0, 0, 1))
-            m = (self.scene.match(x) & self.scene.match(y)).bit_count()
-            return Statement("share", x, y, word, max(1, m + pick(rng, (-1, 0, 0, 1))) if word in COUNTS else 0)
+            return Statement(kind, x, y, word, k)
         x = self._look((0, 0, 1), (0, 1, 0), (0, 1, 1))
-        if u < 0.6:
-            m = self.scene.match(x).bit_count()
-            return Statement("number", x, ANY, pick(rng, COUNTS), max(1, m + pick(rng, (-1, 0, 0, 1))))
+        if kind == "number":
+            return Statement(kind, x, ANY, word, k)
         y = self._look((0, 0, 1), (0, 1, 0), (0, 1, 1))
-        if u < 0.8:
-            return Statement("side", x, y, pick(rng, DIRECTIONS))
-        kind = "more" if u < 0.88 else pick(rng, ("and", "or", "without"))
-        return Statement(kind, x, self.others(y) if kind in ("or", "without") else y)
+        return Statement(kind, x, self.others(y) if kind in ("or", "without") else y, word)
 
     def twin(self, s: Statement) -> Statement:
         """The statement with one word changed."""
@@ -119,21 +118,26 @@ class Agreement:
         return replace(s, x=new) if part == "x" else replace(s, y=new)
 
     def statement(self, wanted: bool) -> Statement | None:
-        """One with the wanted truth: a true one, or a false one that is a word away from a true one."""
-        kind, word = self.rng.random(), pick(self.rng, QUANTIFIERS)
-        for attempt in range(16):
-            if attempt % 4 == 3:  # kinds that are seldom true would else be crowded out
-                kind, word = self.rng.random(), pick(self.rng, QUANTIFIERS)
-            s = self.drawn(kind, word)
-            if not self._fine(s) or truth(s, self.scene) is not True:
+        """One with the wanted truth, in words that the scene makes true and false statements of."""
+        kind = pick(self.rng, _SHARES)
+        word = pick(self.rng, WORDS[kind]) if kind in WORDS else ""
+        k = pick(self.rng, (1, 1, 2, 2, 3, 4)) if word in COUNTS else 0
+        found: dict[bool, Statement] = {}
+        for _ in range(9):
+            s = self.drawn(kind, word, k)
+            holds = truth(s, self.scene)
+            if holds is None or holds in found or not self._fine(s):
                 continue
-            if wanted:
-                return s
-            for _ in range(6):
-                other = self.twin(s)
-                if self._fine(other) and truth(other, self.scene) is False:
-                    return other
+            if holds or self._nearly(s):
+                found[holds] = s
+            if len(found) == 2:
+                return found[wanted]
         return None
+
+    def _nearly(self, s: Statement) -> bool:
+        """Whether a false statement is a word away from a true one."""
+        twins = (self.twin(s) for _ in range(6))
+        return any(self._fine(t) and truth(t, self.scene) is True for t in twins)
 
     def _fine(self, s: Statement) -> bool:
         """Whether it says something, of what the split may name."""
