@@ -168,7 +168,8 @@ def test_statements_name_what_the_split_may_name():
 
 
 def test_the_words_of_a_statement_do_not_tell_whether_it_is_true():
-    said, quantifiers = collections.defaultdict(list), "at most|at least|exactly|all but one|half|no|all|(?<!at )most|more"
+    quantifiers = "at most|at least|exactly|all but one|half|no|all|(?<!at )most|more"
+    said = collections.defaultdict(list)
     for s in draw("scenes", 900, families=("agree",)):
         for q in s.questions:
             for words in re.findall(rf"\b(?:{quantifiers})\b", q.text):
