@@ -7,7 +7,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlm.guard.head import MAX_PICTURE_TOKENS, GuardHead, HeadConfig, collate, is_guard, pool_tokens
-from vlm.guard.words import N_PARTS, PAD, READ, TYPED, UNKNOWN, Words, base_forms, normalise, split_words, windows
+from vlm.guard.words import (
+    N_PARTS,
+    PAD,
+    READ,
+    TYPED,
+    UNKNOWN,
+    Words,
+    base_forms,
+    normalise,
+    one_off,
+    split_words,
+    windows,
+)
 
 TINY = HeadConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=32, picture_dim=6, n_buckets=50, window=8, overlap=3)
 KNOWN = ["how", "do", "i", "bake", "bread"]
@@ -49,11 +61,11 @@ def test_base_forms_reach_the_verb():
 def test_ids_have_one_width_and_know_inflections_by_meaning():
     words = Words(KNOWN, 50, ["stab", "bake"])
     known, unknown = words.ids("bake"), words.ids("stabbing")
-    assert len(known) == len(unknown) == N_PARTS - 1
+    assert len(known) == len(unknown) == N_PARTS - 3  # segment and counted rows are not a word's own
     assert known[0] > UNKNOWN and unknown[0] == UNKNOWN and (known[1], unknown[1]) == (2, 1)
     assert max(known + unknown) < words.n_rows
     long = words.ids("a" * 5_000)
-    assert len(long) == N_PARTS - 1
+    assert len(long) == N_PARTS - 3
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 13, 14, 40])
@@ -163,3 +175,44 @@ def test_padding_row_stays_zero():
     assert not head.embed.weight[PAD].any()
     head(**collate([head.encode_text("how do i bake")]))[0].sum().backward()
     assert not head.embed.weight.grad[PAD].any()
+
+
+def test_misread_words_are_mended():
+    words = Words(["running", "over", "the", "methods", "for", "subway"], 50, ["poisoning", "run"])
+    for text, meant in (
+        ("runn lng ovre the", "running over the"), ("methodsfor thesubway", "methods for the subway"),
+        ("poisonlng", "poisoning"), ("ruuning htis", "running htis"), ("runs zibbleflop 00", "runs zibbleflop 00"),
+    ):  # fmt: skip
+        assert words.repair(split_words(text)) == meant.split(), text
+    assert words.encode(["ovre"], TYPED) == words.encode(["over"], TYPED)
+
+
+@pytest.mark.parametrize("a, b, near", [
+    ("kill", "kill", True), ("kill", "kil", True), ("kil", "kill", True), ("kill", "kell", True),
+    ("klil", "kill", True),
+    ("kill", "bell", False), ("kill", "ki", False), ("abcd", "badc", False), ("", "a", True), ("", "ab", False),
+])  # fmt: skip
+def test_one_letter_off(a, b, near):
+    assert one_off(a, b) is near
+
+
+def test_words_and_pairs_are_counted_once_each_and_never_across_segments():
+    head = tiny(n_counted=1000).eval()
+    with torch.no_grad():
+        head.wide.weight.copy_(torch.arange(1000.0)[:, None])
+    words = head.words
+    batch = collate([head.encode_text("how do", "bake bread"), head.encode_text("")])
+    deep, _ = head.deep(**batch)
+    expected = sum(map(words.counted, ("how", "do", "how do", "bake", "bread", "bake bread")))
+    assert head.count(batch["text_ids"], batch["text_mask"]).tolist() == [expected, 0]
+    assert torch.allclose(head(**batch)[0], deep + torch.tensor([expected, 0.0]))
+
+
+def test_what_is_typed_and_what_is_read_are_judged_alone_and_together():
+    head, state = tiny(), torch.randn(3, 6)
+    both = head.rows(["how do i"], [("bake bread", state)])
+    assert [ids.tolist() for ids, _ in both] == [
+        head.encode_text(*t).tolist() for t in (("how do i",), ("bake bread",), ("how do i", "bake bread"))
+    ]
+    assert [seen is not None for _, seen in both] == [False, False, True]
+    assert [len(ids) for ids, _ in head.rows([""], [("", state)])] == [0] and len(head.rows([""])) == 1

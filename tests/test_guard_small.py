@@ -58,7 +58,7 @@ DRESSES = (
 def test_words_are_found_in_whatever_dress(text):
     verdict = guard().check([user(text)])
     assert (verdict.safe, verdict.categories, verdict.stage, verdict.source) == (False, ("S1",), "prompt", "small")
-    other = text.replace("b", "t").replace("ｂ", "t").replace("B", "T")
+    other = text.translate(str.maketrans("bｂBeｅE3", "ttTooOo"))  # two letters off, which nothing mends
     assert verdict.score > 0.9 and guard().check([user(other)]).safe
 
 

@@ -65,7 +65,7 @@ def test_no_single_word_decides_alone():
         assert frames, name
     assert all(
         "{do}" in f or "{doing}" in f
-        for kind in ("neutral", "wrapper", "harmful", "benign")
+        for kind in ("neutral", "wrapper", "harmful", "benign", "heading")
         for f in grammar.frames[kind]
     )
 
@@ -85,6 +85,20 @@ def test_nothing_is_written_on_s4(drawn):
                 if category in ("S3", "S12") or SEXUAL.search(template):
                     text = " ".join(grammar.expand(template, rng) for _ in range(100))
                     assert not YOUNG.search(text), (template, YOUNG.search(text)[0])
+
+
+def test_carriers_are_harmless_and_their_splits_apart():
+    drawn = {
+        split: {prompts.carrier(random.Random(i), split) for i in range(300)} for split in ("train", "val", "test")
+    }
+    assert len(drawn["train"]) > 100 and not drawn["train"] & (drawn["val"] | drawn["test"])
+    assert not any(re.search(r"[{}|()]", text) for texts in drawn.values() for text in texts)
+
+
+def test_headings_are_drawn_for_all():
+    found = prompts.examples(0, 400, "train", headings=True)
+    started = [e for e in found if e.text.split()[0] in ("Steps", "Methods", "Ways", "Tips", "Techniques", "Guide:")]
+    assert {e.unsafe for e in started} == {True, False} and len(started) > 30
 
 
 @pytest.mark.parametrize("action, expected", [

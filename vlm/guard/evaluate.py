@@ -61,7 +61,7 @@ def evaluate_guard(
 
 
 def evaluate_hazards(
-    ailuminate: str | os.PathLike | None, *, seed: int = 0, share: float = 0.25,
+    ailuminate: str | os.PathLike | None, *, seed: int = 0, share: float = 0.18,
     progress: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Leave one hazard out: a head of text trained without harmful requests of a hazard, tested on that hazard.
@@ -75,7 +75,7 @@ def evaluate_hazards(
 
     rows = read_ailuminate(ailuminate) if ailuminate else {"train": [], "val": [], "test": []}
     counts = TEXTS.scaled(share, TEXTS.repeats)
-    test = draw("test", seed + 1, replace(TEXTS, prompts=4_000, repeats=1), rows["test"])
+    test = draw("test", seed + 1, replace(TEXTS, prompts=4_000, headings=600, carriers=30, repeats=1), rows["test"])
     safe = [e for e in test if not e.unsafe]
     found: dict[str, Any] = {}
     whole = None

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
 from vlm.config import from_dict
 from vlm.guard.taxonomy import CATEGORIES
-from vlm.guard.words import N_PARTS, PAD, READ, TYPED, Words, split_words, windows
+from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, split_words, windows
 
 FORMAT, VERSION = "gated-vlm-guard", 1
 MAX_PICTURE_TOKENS = 64
@@ -37,6 +37,8 @@ class HeadConfig:
         dim, n_layers, n_heads, hidden_dim: of the transformer.
         picture_dim: C, what the frozen encoder gives; 0 for a head that reads text alone.
         n_buckets: rows for hashed parts of words.
+        n_counted: rows for hashed words and pairs of neighbours that are merely counted (the "wide" part, Cheng et al.
+            2016, arXiv 1606.07792) and added to what the transformer makes of them; 0 for none.
         meaning_dim: of the lexicon's vectors, which are not trained; 0 for a head without a lexicon.
         window, overlap: words of typed or read text that are judged together, and that two windows share.
         dropout: while training.
@@ -50,6 +52,7 @@ class HeadConfig:
     hidden_dim: int = 256
     picture_dim: int = 0
     n_buckets: int = 4096
+    n_counted: int = 0
     meaning_dim: int = 0
     window: int = 128
     overlap: int = 32
@@ -75,7 +78,7 @@ class GuardHead(nn.Module):
     def __init__(self, config: HeadConfig, vocabulary: list[str], lexicon: list[str] | None = None):
         """Random weights for these words; the lexicon's vectors are `meanings`, to be filled from row 1 on."""
         super().__init__()
-        self.config, self.words = config, Words(vocabulary, config.n_buckets, lexicon or [])
+        self.config, self.words = config, Words(vocabulary, config.n_buckets, lexicon or [], config.n_counted)
         d = config.dim
         self.embed = nn.Embedding(self.words.n_rows, d, padding_idx=PAD)
         self.positions = nn.Embedding(2 * config.window, d)  # of typed and of read words
@@ -89,6 +92,9 @@ class GuardHead(nn.Module):
             d, config.n_heads, config.hidden_dim, config.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, config.n_layers, nn.LayerNorm(d), enable_nested_tensor=False)
+        if config.n_counted:
+            self.wide = nn.EmbeddingBag(config.n_counted, 1, mode="sum", padding_idx=0)
+            nn.init.zeros_(self.wide.weight)
         self.pool = nn.Linear(d, 1)
         self.out = nn.Linear(2 * d, 1 + len(HAZARDS))
         nn.init.normal_(self.embed.weight, std=0.05)
@@ -111,6 +117,23 @@ class GuardHead(nn.Module):
             rows.append(torch.tensor(ids, dtype=torch.long).view(-1, N_PARTS))
         return rows
 
+    def rows(self, texts: Sequence[str], seen: Sequence[tuple[str, Tensor | None]] = ()) -> list[tuple]:
+        """All that is judged of a request, as ids (T, K) and picture features: its worst row counts.
+
+        What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
+        harmless words beside a picture nor a harmless picture take anything away.
+
+        Args:
+            texts: each is judged by itself.
+            seen: words and features (S, C) of each picture.
+        """
+        alone = [text for text in texts if text.strip()] + [read for read, _ in seen if read.strip()]
+        if not seen and not alone:
+            alone = [""]
+        found: list[tuple] = [(ids, None) for text in alone for ids in self.windows(text)]
+        found += [(ids, states) for text in texts for read, states in seen for ids in self.windows(text, read)]
+        return found
+
     def forward(
         self, text_ids: Tensor, text_mask: Tensor,
         picture_features: Tensor | None = None, picture_mask: Tensor | None = None,
@@ -123,7 +146,19 @@ class GuardHead(nn.Module):
             picture_features: (B, S, C) of the frozen encoder, tiles flattened; None for no picture.
             picture_mask: (B, S), True for a token of a picture; a row may have none.
         """
-        parts = text_ids[..., 3:]
+        logits, hazards = self.deep(text_ids, text_mask, picture_features, picture_mask)
+        return (logits + self.count(text_ids, text_mask) if self.config.n_counted else logits), hazards
+
+    def count(self, text_ids: Tensor, text_mask: Tensor) -> Tensor:
+        """The counted words and pairs' part of the logits of unsafe (B,)."""
+        return self.wide((text_ids[..., 3:FIRST_PART] * text_mask[..., None]).flatten(1))[:, 0]
+
+    def deep(
+        self, text_ids: Tensor, text_mask: Tensor,
+        picture_features: Tensor | None = None, picture_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The transformer's part of `forward`."""
+        parts = text_ids[..., FIRST_PART:]
         count = (parts != PAD).sum(-1, keepdim=True).clamp(min=1)
         x = self.embed(text_ids[..., :2]).sum(-2) + self.embed(parts).sum(-2) / count.sqrt()  # (B, T, D)
         if self.config.meaning_dim:

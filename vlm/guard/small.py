@@ -111,13 +111,12 @@ class SmallGuard:
         Raises:
             ValueError: the head's numbers are not finite.
         """
-        rows = [(ids, picture) for text in texts for picture in ((None, *seen) if text.strip() or not seen else seen)
-                for ids in self.head.windows(text, picture.words if picture else "")]  # fmt: skip
+        sees = self.head.config.picture_dim > 0
+        rows = self.head.rows(texts, [(picture.words, picture.states if sees else None) for picture in seen])
         verdicts = [_rule([*texts, *(picture.words for picture in seen)])]
         for first in range(0, len(rows), ROWS):
             some = rows[first : first + ROWS]
-            states = [picture.states if picture and self.head.config.picture_dim else None for _, picture in some]
-            logits, hazards = self.head(**collate([ids for ids, _ in some], states))
+            logits, hazards = self.head(**collate(*zip(*some, strict=True)))
             scores, hazards = self.head.probability(logits), hazards.float()
             if not torch.isfinite(scores).all() or not torch.isfinite(hazards).all():
                 raise ValueError(f"{self.source}: the scores are not finite; get the guard again")

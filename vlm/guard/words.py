@@ -4,6 +4,8 @@ Notable here:
 - A word is the sum of what is known of it whole, if it stood in the training data, of what a lexicon says that it or
   its base form means, and of its hashed prefixes, suffixes and trigrams: a word that was misread or never seen still
   resembles its relatives.
+- A word that is not known is read as a known one that is one letter away, or as two that have grown together; two
+  pieces of a word as one: reading print does that to words, and so do people who hide them.
 - No word is too long and no text: `windows` cuts long text into pieces that overlap and leaves nothing out.
 """
 
@@ -11,10 +13,11 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 PAD, TYPED, READ, UNKNOWN = range(4)  # rows of the embedding table before the words
-N_PARTS = 19  # ids of a word: segment, whole, its row in the lexicon (0 for none), and up to 16 hashed parts
+FIRST_PART, N_PARTS = 5, 21  # ids of a word: segment, whole, its row in the lexicon (0 for none), it and its pair with
+# the word before it among the counted (0 for none), and up to 16 hashed parts
 WORD = re.compile(r"\w+(?:'\w+)*")
 SPACED = re.compile(r"(?<![\w'])(?:\w([ .*_|/\\-]{1,3})(?:\w\1){2,}\w)(?!\w)")  # k.i.l.l, k i l l
 LEET = str.maketrans("0134578@$!|€", "oieastbasiie")
@@ -68,11 +71,13 @@ class Words:
         lexicon: the words whose meaning is known, in the order of their rows from 1 on.
     """
 
-    def __init__(self, vocabulary: Sequence[str], n_buckets: int, lexicon: Sequence[str] = ()):
+    def __init__(self, vocabulary: Sequence[str], n_buckets: int, lexicon: Sequence[str] = (), n_counted: int = 0):
         self.vocabulary, self.n_buckets, self.lexicon = list(vocabulary), n_buckets, list(lexicon)
+        self.n_counted = n_counted
         self.rows = {word: UNKNOWN + 1 + i for i, word in enumerate(self.vocabulary)}
         self.meanings = {word: 1 + i for i, word in enumerate(self.lexicon)}
         self.ids = lru_cache(100_000)(self._ids)
+        self.mended = lru_cache(100_000)(self._mended)
 
     @property
     def n_rows(self) -> int:
@@ -82,12 +87,77 @@ class Words:
         first = self.n_rows - self.n_buckets
         hashed = (first + zlib.crc32(p.encode()) % self.n_buckets for p in parts(word[:64]))
         meaning = next((self.meanings[w] for w in base_forms(word) if w in self.meanings), 0)
-        found = (self.rows.get(word, UNKNOWN), meaning, *dict.fromkeys(hashed))[: N_PARTS - 1]
-        return found + (PAD,) * (N_PARTS - 1 - len(found))
+        found = (*dict.fromkeys(hashed),)[: N_PARTS - FIRST_PART]
+        return self.rows.get(word, UNKNOWN), meaning, *found, *(PAD,) * (N_PARTS - FIRST_PART - len(found))
+
+    def knows(self, word: str) -> bool:
+        """Whether a word or its base form is in the vocabulary or the lexicon, or is no word at all but a number."""
+        return word in self.rows or word.isdigit() or any(w in self.meanings for w in base_forms(word))
+
+    def repair(self, words: Sequence[str]) -> list[str]:
+        """Words as they were meant, as far as that can be told."""
+        found: list[str] = []
+        i = 0
+        while i < len(words):
+            word, after = words[i], words[i + 1] if i + 1 < len(words) else ""
+            if self.knows(word):
+                found.append(word)
+            elif after and not self.knows(after) and self.knows(joined := self.mended(word + after)[0]):
+                found.append(joined)
+                i += 1
+            else:
+                found += self.mended(word)
+            i += 1
+        return found
+
+    def _mended(self, word: str) -> tuple[str, ...]:
+        """A word that is not known: a known one a letter away, two known ones, or itself."""
+        if self.knows(word) or not 4 <= len(word) <= 24:
+            return (word,)
+        near = {w for key in shortened(word) for w in self.shorter.get(key, ()) if one_off(word, w)}
+        common = [w for w in near if w in self.rows]
+        if not common and len(word) > 5:
+            for i in range(2, len(word) - 1):
+                if word[:i] in self.rows and word[i:] in self.rows:
+                    return word[:i], word[i:]
+        best = sorted(common or near, key=lambda w: (w[0] != word[0], self.rows.get(w, 0), w))
+        return (best[0] if best else word,)
+
+    @cached_property
+    def shorter(self) -> dict[str, list[str]]:
+        """The known words by what is left of them without one letter or none (as SymSpell finds them, Garbe 2012)."""
+        found: dict[str, list[str]] = {}
+        for word in dict.fromkeys((*self.vocabulary, *self.lexicon)):
+            if len(word) > 2:
+                for key in shortened(word):
+                    found.setdefault(key, []).append(word)
+        return found
+
+    def counted(self, text: str) -> int:
+        """The row of a word or a pair among the counted."""
+        return 1 + zlib.crc32(text.encode()) % (self.n_counted - 1) if self.n_counted else 0
 
     def encode(self, words: Sequence[str], segment: int) -> list[tuple[int, ...]]:
         """N_PARTS ids for each word of a segment, `TYPED` or `READ`."""
-        return [(segment, *self.ids(word)) for word in words]
+        rows = []
+        words = self.repair(words)
+        for i, word in enumerate(words):
+            whole, meaning, *hashed = self.ids(word)
+            pair = self.counted(f"{words[i - 1]} {word}") if i else 0
+            rows.append((segment, whole, meaning, self.counted(word), pair, *hashed))
+        return rows
+
+
+def shortened(word: str) -> set[str]:
+    """A word, and the word without each of its letters."""
+    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
+
+
+def one_off(a: str, b: str) -> bool:
+    """Whether one letter more, fewer or other, or two neighbours swapped, make b of a."""
+    i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    x, y = a[i:], b[i:]
+    return x[1:] == y or x == y[1:] or x[1:] == y[1:] or (x[:2] == y[1::-1] and x[2:] == y[2:])
 
 
 def windows(words: Sequence[str], size: int, overlap: int) -> list[list[str]]:

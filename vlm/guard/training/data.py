@@ -27,14 +27,19 @@ class Counts:
         prompts: written requests; of those, beside AILuminate's, others are moved into pictures.
         typeset: requests in pictures. beside: beside pictures that have nothing to do with them.
         emoji: pairs of a picture and a question. worlds: questions about the model's own worlds.
+        headings: requests that stand over a list, typed; they are moved into pictures as well.
+        printed: what is read in pictures and typed beside them, without the pictures. carriers: what is typed there.
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 40_000
+    prompts: int = 36_000
     typeset: int = 2_400
     beside: int = 800
     emoji: int = 1_600
     worlds: int = 800
+    headings: int = 6_000
+    printed: int = 6_000
+    carriers: int = 400
     repeats: int = 3
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":
@@ -43,7 +48,7 @@ class Counts:
         return Counts(**counts | {"repeats": repeats})
 
 
-TEXTS = Counts(typeset=0, beside=0, emoji=0, worlds=0)
+TEXTS = Counts(typeset=0, beside=0, emoji=0, worlds=0, printed=0)
 
 
 def draw(
@@ -59,8 +64,14 @@ def draw(
     """
     written = prompts.examples(seed, counts.prompts, split, leave_out)
     collected = [e for e in ailuminate if not leave_out or e.category != leave_out]
-    texts = written + collected
-    found = written + collected * counts.repeats
+    heads = prompts.examples(seed + 1, counts.headings, split, leave_out, headings=True) if counts.headings else []
+    texts = written + heads + collected
+    found = written + heads + collected * counts.repeats
+    rng = random.Random(f"guard/carriers/{split}/{seed}")
+    for _ in range(counts.carriers):
+        found.append(Example(prompts.carrier(rng, split), family="carrier", source="templates"))
+    if counts.printed:
+        found += pictures.printed(texts, seed, counts.printed, split)
     if counts.typeset:
         found += pictures.typeset_pairs(texts, seed, counts.typeset, split)
     if counts.beside:

@@ -22,6 +22,7 @@ CORPUS = Path(__file__).parent / "corpus"
 HARMFUL, BENIGN = "+!", "-="
 ALTERNATIVES, SLOT = re.compile(r"\(([^()]*\|[^()]*)\)"), re.compile(r"\{(\w+)\}")
 DOUBLED = re.compile(r"(?:[^aeiou]|qu)[aeiou][bdgklmnprt]$")  # one consonant after one vowel: stab, stabbing
+HEADINGS = 0.2  # of the actions are put as a heading
 NOISE = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -40,7 +41,8 @@ class Grammar:
     def __init__(self, folder: Path = CORPUS):
         self.slots = {name: list(map(str.strip, rest.split("|"))) for name, rest in _named(folder / "slots.txt")}
         self.frames = read_sections(folder / "frames.txt")
-        self.families = [f for path in sorted(folder.glob("*.txt")) if path.stem not in ("slots", "frames")
+        self.carriers = read_sections(folder / "carriers.txt")
+        self.families = [f for path in sorted(folder.glob("*.txt")) if path.stem not in ("slots", "frames", "carriers")
                          for f in read_families(path)]  # fmt: skip
 
     def expand(self, template: str, rng: random.Random) -> str:
@@ -72,26 +74,27 @@ class Grammar:
         return template.replace("\0", gerund(action)).replace("\1", action)
 
 
-def examples(seed: int, count: int, split: str, leave_out: str = "") -> list[Example]:
+def examples(seed: int, count: int, split: str, leave_out: str = "", headings: bool = False) -> list[Example]:
     """Requests of the families of a split, half of them unsafe.
 
     Args:
         seed, count: the same ones give the same requests.
         split: "train", "val" or "test".
         leave_out: a category of which no harmful request is drawn.
+        headings: only what stands over a list; otherwise that is a share of `HEADINGS` of the actions.
     """
     assert split in SPLITS, split
     grammar, rng = load_grammar(), random.Random(f"{seed} {split}")
-    pools = {label: _pool(grammar, split, label, leave_out) for label in (HARMFUL, BENIGN)}
+    pools = {label: _pool(grammar, split, label, leave_out, headings) for label in (HARMFUL, BENIGN)}
     found: dict[str, Example] = {}
     for i in range(count):
         marks = HARMFUL if i % 2 else BENIGN
-        example = _draw(grammar, pools, marks, rng)
+        example = _draw(grammar, pools, marks, rng, 1.0 if headings else HEADINGS)
         found.setdefault(example.text.lower(), example)
     return list(found.values())
 
 
-def _pool(grammar: Grammar, split: str, marks: str, leave_out: str) -> tuple[list, list[float]]:
+def _pool(grammar: Grammar, split: str, marks: str, leave_out: str, headings: bool = False) -> tuple[list, list[float]]:
     """Lines with these marks, and how often each is drawn: the more variants it has the more, but not in proportion."""
     lines, weights = [], []
     for family in grammar.families:
@@ -99,29 +102,40 @@ def _pool(grammar: Grammar, split: str, marks: str, leave_out: str) -> tuple[lis
             continue
         for mark in marks:
             for template, category in family.lines.get(mark, ()):
+                if headings and mark not in "+-" and not template.startswith("{list}"):
+                    continue
                 if mark in BENIGN or category != leave_out:
                     lines.append((mark, template, category, family.name))
                     weights.append((4 + grammar.variants(template)) ** 0.4)
     return lines, weights
 
 
-def _draw(grammar: Grammar, pools: dict, marks: str, rng: random.Random) -> Example:
+def _draw(grammar: Grammar, pools: dict, marks: str, rng: random.Random, headings: float) -> Example:
     lines, weights = pools[marks]
     unsafe, shifted = marks == HARMFUL, False
-    if not unsafe and rng.random() < 0.15:  # a harmful action that is asked about from outside
+    if not unsafe and headings < 1 and rng.random() < 0.15:  # a harmful action that is asked about from outside
         lines, weights = pools[HARMFUL]
         lines, weights = zip(*((x, w) for x, w in zip(lines, weights, strict=True) if x[0] == "+"), strict=True)
         shifted = True
     mark, template, category, family = rng.choices(lines, weights)[0]
     text = grammar.expand(template, rng)
-    if shifted:
+    heading = mark in "+-" and not shifted and rng.random() < headings
+    if heading:
+        text = grammar.frame("heading", text, rng)
+    elif shifted:
         text = grammar.frame("benign", text, rng)
     elif mark == "+":
         text = grammar.frame(rng.choices(("neutral", "harmful", "wrapper"), (55, 20, 25))[0], text, rng)
     elif mark == "-":
         text = grammar.frame(rng.choices(("neutral", "wrapper", "benign"), (75, 22, 3))[0], text, rng)
-    text = dress(grammar, text, rng)
+    text = text[:1].upper() + text[1:] if heading else dress(grammar, text, rng)
     return Example(text, (), unsafe, category if unsafe else "", family, "templates")
+
+
+def carrier(rng: random.Random, split: str) -> str:
+    """What is typed beside a picture of words, harmless by itself; "" now and then."""
+    grammar = load_grammar()
+    return grammar.expand(rng.choice(grammar.carriers[split]), rng)
 
 
 def dress(grammar: Grammar, text: str, rng: random.Random) -> str:

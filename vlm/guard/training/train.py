@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from vlm.guard.head import HAZARDS, GuardHead, HeadConfig, collate
 from vlm.guard.training import lexicon
 from vlm.guard.training.example import Example
-from vlm.guard.words import PAD, UNKNOWN, split_words
+from vlm.guard.words import FIRST_PART, PAD, UNKNOWN, split_words
 
 FALSE_POSITIVES = 0.05  # of harmless validation requests, where the threshold is put
 
@@ -34,6 +34,7 @@ class TrainConfig:
         embed_lr: of the words' rows, most of which are met in few batches.
         hazard_weight: of the loss that names the hazard.
         unknown, bare, dropped: shares of words whose whole-word row is left out, all but their meaning, or everything.
+        count_lr, count_epochs: of the counted words and pairs.
         max_words: of the vocabulary, the most frequent.
         min_count: how often a word must occur to be known whole.
     """
@@ -49,6 +50,8 @@ class TrainConfig:
     bare: float = 0.4
     dropped: float = 0.05
     smoothing: float = 0.02
+    count_lr: float = 0.02
+    count_epochs: int = 3
     max_words: int = 5000
     min_count: int = 3
 
@@ -75,7 +78,9 @@ def train_head(
     ids = [head.encode_text(e.text, e.read).to(torch.int32) for e in examples]
     unsafe = torch.tensor([float(e.unsafe) for e in examples])
     hazard = torch.tensor([HAZARDS.index(e.category) if e.category else -100 for e in examples])
-    others = [p for name, p in head.named_parameters() if not name.startswith("embed.")]
+    if head_config.n_counted:
+        fit_counts(head, ids, unsafe, config, seed)
+    others = [p for name, p in head.named_parameters() if name.split(".")[0] not in ("embed", "wide")]
     groups: list[dict[str, Any]] = [{"params": head.embed.parameters(), "lr": config.embed_lr}, {"params": others}]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
@@ -84,8 +89,8 @@ def train_head(
     head.train()
     for epoch in range(config.epochs):
         for rows in batches(ids, features, config.batch_size, rng):
-            batch = collate([_noisy(ids[i], config) for i in rows], features and [features[i] for i in rows])
-            logit, hazards = head(**batch)
+            batch = _noisy(collate([ids[i] for i in rows], features and [features[i] for i in rows]), config)
+            logit, hazards = head.deep(**batch)
             target = unsafe[rows] * (1 - 2 * config.smoothing) + config.smoothing
             loss = F.binary_cross_entropy_with_logits(logit, target)
             if (hazard[rows] >= 0).any():
@@ -101,6 +106,24 @@ def train_head(
         )
         total = 0.0
     return head.eval()
+
+
+def fit_counts(head: GuardHead, ids: Sequence[Tensor], unsafe: Tensor, config: TrainConfig, seed: int) -> None:
+    """Train the counted words and pairs by themselves, as logistic regression: their mistakes shall not be the
+    transformer's."""
+    drawn = torch.Generator().manual_seed(seed)
+    rows = [i[:, 3:FIRST_PART].flatten() for i in ids]
+    rows = [r[r > 0].long() for r in rows]
+    wide = torch.nn.EmbeddingBag(head.config.n_counted, 1, mode="sum", sparse=True, _weight=head.wide.weight.data)
+    rule = torch.optim.SparseAdam(wide.parameters(), config.count_lr)
+    for _ in range(config.count_epochs):
+        for batch in torch.randperm(len(rows), generator=drawn).split(128):
+            some = [rows[i] for i in batch]
+            offsets = torch.tensor([0, *map(len, some[:-1])]).cumsum(0)
+            loss = F.binary_cross_entropy_with_logits(wide(torch.cat(some), offsets)[:, 0], unsafe[batch])
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
 
 
 def new_head(config: HeadConfig, known: list[str]) -> GuardHead:
@@ -130,30 +153,32 @@ def _rate(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
-def _noisy(ids: Tensor, config: TrainConfig) -> Tensor:
-    """Some words unknown, some known by their meaning alone, some gone."""
-    ids = ids[torch.rand(len(ids)) >= config.dropped].long() if len(ids) > 3 else ids.long()
-    hidden = torch.rand(len(ids)) < config.unknown
-    ids[:, 1] = torch.where(hidden, UNKNOWN, ids[:, 1])
-    bare = (torch.rand(len(ids)) < config.bare) & (ids[:, 2] != PAD)
-    ids[bare, 1] = UNKNOWN
-    ids[bare, 3:] = PAD
-    return ids
+def _noisy(batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Some words unknown, some known by their meaning alone, some gone; of no request all."""
+    ids, mask = batch["text_ids"].long(), batch["text_mask"]  # (B, T, K), (B, T)
+    unknown, bare, gone = torch.rand(3, *mask.shape)
+    bare = (bare < config.bare) & (ids[..., 2] != PAD)
+    ids[..., 1] = ids[..., 1].masked_fill((bare | (unknown < config.unknown)) & mask, UNKNOWN)
+    ids[..., FIRST_PART:] = ids[..., FIRST_PART:].masked_fill(bare[..., None], PAD)
+    kept = mask & ((gone >= config.dropped) | (mask.sum(1, keepdim=True) <= 3))
+    return batch | {"text_ids": ids, "text_mask": kept}
 
 
 @torch.no_grad()
 def logits(
     head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256
 ) -> np.ndarray:
-    """The unsafe logit (n,) of each example: of its windows the highest."""
-    rows = [(i, window) for i, e in enumerate(examples) for window in head.windows(e.text, e.read)]
+    """The unsafe logit (n,) of each example: of what is judged of it the highest."""
+    rows: list[tuple] = []
+    for i, e in enumerate(examples):
+        states = features[i] if features else None
+        shown = [(e.read, states)] if e.read or states is not None else []
+        rows += [(i, *row) for row in head.rows([e.text], shown)]
     rows.sort(key=lambda row: len(row[1]))
     found = np.full(len(examples), -np.inf)
     for first in range(0, len(rows), size):
-        part = rows[first : first + size]
-        batch = collate([window for _, window in part], features and [features[i] for i, _ in part])
-        for (i, _), value in zip(part, head(**batch)[0].tolist(), strict=True):
-            found[i] = max(found[i], value)
+        which, ids, seen = zip(*rows[first : first + size], strict=True)
+        np.maximum.at(found, list(which), head(**collate(ids, seen))[0].numpy())
     return found
 
 
