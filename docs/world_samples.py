@@ -17,7 +17,7 @@ from vlm.data.worlds import SPLITS, WORLDS, sample  # noqa: E402
 
 SHEETS = {
     "scenes": (160, 16), "shapes": (120, 16), "nlvr": (120, 8), "emoji": (160, 16), "text": (192, 16),
-    "documents": (256, 12), "charts": (256, 16), "pairs": (160, 10),
+    "documents": (256, 12), "charts": (256, 16), "pairs": (160, 16),
 }  # fmt: skip
 """World -> (size of a picture, how many)."""
 

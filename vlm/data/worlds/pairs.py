@@ -1,5 +1,6 @@
 """Pairs of pictures: the same, or with one thing changed, or with several; asked about together.
 
+- Two charts, now and then, on pictures of 128 pixels and more: `pairs_charts`.
 - Shapes or emoji (these where a zip of them is given) on one ground; the second picture is the first with a colour, a
   shape, a size or a place changed, a thing added, removed or replaced, so that only a comparison answers.
 - The split "test-combos" changes, and asks about, the pairs of colour and shape that no other split draws.
@@ -19,6 +20,8 @@ from vlm.data.worlds.emoji_names import CATEGORY, CLASHES, CODES, NAMES
 from vlm.data.worlds.language import article, ask, noun, pick, sentence
 from vlm.data.worlds.pairs_asker import FAMILIES, PairAsker, name_of
 from vlm.data.worlds.pairs_changes import Change, Changer
+from vlm.data.worlds.pairs_charts import FAMILIES as OF_CHARTS
+from vlm.data.worlds.pairs_charts import LEAST, SHARE, chart_pairs
 from vlm.data.worlds.refer import Look, Scene
 from vlm.data.worlds.scenes import SIDE
 from vlm.data.worlds.scenes import invent as invent_shapes
@@ -117,7 +120,10 @@ def pairs(
     rng: random.Random, *, size: int, split: str, n_questions: int, families: tuple[str, ...] | None = None,
     max_objects: int = 8, emoji_path: str | Path | None = None,
 ) -> Sample:  # fmt: skip
-    """Two pictures of one scene: `image` and one of `others`."""
+    """Two pictures of one scene, or two charts where these can be read: `image` and one of `others`."""
+    offered = families is None or any(f in OF_CHARTS for f in families)
+    if size >= LEAST and offered and rng.random() < SHARE:
+        return chart_pairs(rng, size=size, split=split, n_questions=n_questions, families=families)
     of_emoji = emoji_path is not None and split != "test-combos" and rng.random() < 0.3
     made: Shapes | Emoji = Emoji(rng, size, str(emoji_path)) if of_emoji else Shapes(rng, size, split, max_objects)
     first, second, change = _changed(rng, made, size)

@@ -139,4 +139,98 @@ PAIRS: Phrasings = {
         ("In the {p} picture, where do you see the {x}?", "Where in the {p} picture is the {x}?"),
     ),
 }
+
+# {x} "Peru"; {of} "Peru" or "the bars"; {p} "first" or "second"; {mark} "bar", {marks} "bars"; {noun} "country"
+CHARTS: Phrasings = {
+    "same": (
+        ("Are the two charts the same?", "Are both charts the same?", "Do both charts show the same?",
+         "Is the second chart the same as the first?", "Is everything the same in both charts?"),
+        ("Do the two charts show the same?", "Is the first chart the same as the second?"),
+    ),
+    "differ": (
+        ("Is there a difference between the charts?", "Do the charts differ?",
+         "Is anything different in the second chart?",
+         "Has anything changed in the second chart?", "Do both charts differ?"),
+        ("Do the two charts differ?", "Has anything changed between the charts?"),
+    ),
+    "what changed": (
+        ("What changed between the charts?", "What is different in the second chart?", "What kind of change is there?",
+         "What was changed in the second chart?", "What is the difference between the charts?"),
+        ("What kind of change was there between the charts?", "What is the difference in the second chart?"),
+    ),
+    "which changed": (
+        ("Which {noun} changed its value?", "Of which {noun} did the value change?",
+         "Which {noun} has another value in the second chart?", "For which {noun} did the value change?"),
+        ("Which {noun} has another value than before?", "The value of which {noun} changed?"),
+    ),
+    "added": (
+        ("Which {noun} was added?", "What {noun} was added in the second chart?",
+         "Which {noun} is new in the second chart?",
+         "Which {mark} was added?"),
+        ("What {noun} is new?", "What {mark} was added in the second chart?"),
+    ),
+    "removed": (
+        ("Which {noun} was removed?", "What {noun} was removed in the second chart?",
+         "Which {noun} does the second chart lack?", "Which {mark} was removed?"),
+        ("What {noun} does the second chart lack?", "What {mark} was removed in the second chart?"),
+    ),
+    "up or down": (
+        ("Did the value of {x} go up or down?", "Did {x} go up or down?", "Is {x} up or down in the second chart?",
+         "Did the value of {x} go up or down from the first chart to the second?"),
+        ("Is the value of {x} up or down in the second chart?", "Did {x} go up or down from the first chart?"),
+    ),
+    "title in": (
+        ("What is the title of the {p} chart?", "What title does the {p} chart have?",
+         "Read the title of the {p} chart.",
+         "Which title does the {p} chart have?"),
+        ("Which is the title of the {p} chart?", "Tell me the title of the {p} chart."),
+    ),
+    "color in": (
+        ("What color do you see for {of} in the {p} chart?", "What is the color of {of} in the {p} chart?",
+         "In the {p} chart, what is the color of {of}?", "Tell me the color of {of} in the {p} chart."),
+        ("In the {p} chart, what color do you see for {of}?", "Which is the color of {of} in the {p} chart?"),
+    ),
+    "value in": (
+        ("What is the value of {x} in the {p} chart?", "How much is {x} in the {p} chart?",
+         "In the {p} chart, what is the value of {x}?", "Tell me the value of {x} in the {p} chart."),
+        ("In the {p} chart, how much is {x}?", "Which is the value of {x} in the {p} chart?"),
+    ),
+    "higher": (
+        ("Which chart has the higher value of {x}?", "In which chart is {x} higher?",
+         "Where is the value of {x} higher?",
+         "Which of the charts shows a higher value of {x}?"),
+        ("In which chart is the value of {x} higher?", "Which of the charts has the higher value of {x}?"),
+    ),
+    "lower": (
+        ("Which chart has the lower value of {x}?", "In which chart is {x} lower?", "Where is the value of {x} lower?",
+         "Which of the charts shows a lower value of {x}?"),
+        ("In which chart is the value of {x} lower?", "Which of the charts has the lower value of {x}?"),
+    ),
+    "more marks": (
+        ("Which chart has more {marks}?", "Which chart shows more {marks}?", "In which chart are there more {marks}?",
+         "Which of the charts has more {marks}?"),
+        ("Which of the charts shows more {marks}?", "Where are there more {marks}?"),
+    ),
+    "fewer marks": (
+        ("Which chart has fewer {marks}?", "Which chart shows fewer {marks}?",
+         "In which chart are there fewer {marks}?",
+         "Which of the charts has fewer {marks}?"),
+        ("Which of the charts shows fewer {marks}?", "Where are there fewer {marks}?"),
+    ),
+    "marks in": (
+        ("How many {marks} are in the {p} chart?", "How many {marks} does the {p} chart have?",
+         "Count the {marks} of the {p} chart.", "What is the number of {marks} in the {p} chart?"),
+        ("How many {marks} are there in the {p} chart?", "What number of {marks} does the {p} chart have?"),
+    ),
+    "marks together": (
+        ("How many {marks} are in both charts together?", "How many {marks} do the two charts have together?",
+         "Count the {marks} of both charts.", "What is the number of {marks} in both charts together?"),
+        ("How many {marks} do both charts have together?", "Count the {marks} in both charts together."),
+    ),
+    "shows": (
+        ("Does the {p} chart show {x}?", "Is {x} in the {p} chart?", "Is there {x} in the {p} chart?",
+         "Do you see {x} in the {p} chart?"),
+        ("In the {p} chart, is there {x}?", "In the {p} chart, do you see {x}?"),
+    ),
+}
 # fmt: on

@@ -136,7 +136,7 @@ WORLDS: dict[str, World] = {
         shown=("val", "test-style"),
     ),
     "pairs": World(
-        about="two pictures that are the same, or differ in one thing or in several",
+        about="two pictures, of things or (at 192 px, a quarter) of charts, the same or with something changed",
         families={
             "pair same": "whether they are the same", "pair change": "what changed",
             "pair more": "in which there are more", "pair count": "how many in one of them, in both",
@@ -144,7 +144,7 @@ WORLDS: dict[str, World] = {
             "false-premise": "about a thing that is not there",
             "cannot-tell": "what changed where it can be seen, or cannot",
         },
-        splits=("val", "test-combos", "test"), sizes=(96,),
+        splits=("val", "test-combos", "test"), sizes=(96, 192),
     ),
 }  # fmt: skip
 
