@@ -15,7 +15,7 @@ help:
 	@echo "make demo    the image Q&A page at http://127.0.0.1:$(PORT)"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make model   every figure of the shipped model: docs/card, vlm/weights/README.md; DATA=folder of the packs"
+	@echo "make model   every figure of the shipped model: docs/card, its card, the goals in README.md; DATA=folder of the packs"
 	@echo "make clean   remove $(VENV)"
 
 install: $(STAMP)
@@ -41,7 +41,7 @@ lint: $(STAMP)
 model: $(STAMP)
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet 'matplotlib>=3.10' || \
 	  echo "no matplotlib: the charts that it would draw are left out" >&2
-	$(BIN)/vlm card --out docs/card --markdown vlm/weights/README.md $(if $(DATA),--data $(DATA))
+	$(BIN)/vlm card --out docs/card --markdown vlm/weights/README.md --readme README.md $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV)

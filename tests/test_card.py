@@ -426,6 +426,20 @@ def test_pages_have_no_holes(tmp_path, full):
             assert before.count("|") == after.count("|")
 
 
+def test_the_table_of_goals_is_written_between_its_marks(tmp_path):
+    figures, readme = filled(tmp_path / "card.json"), tmp_path / "README.md"
+    readme.write_text(f"# Name\n\n{pages.GOALS_BEGIN}\n| old |\n{pages.GOALS_END}\n\nEnd.\n")
+    for _ in range(2):
+        pages.write_goals(figures, readme)
+    lines = readme.read_text().splitlines()
+    assert (lines[0], lines[-1], lines[2], lines[-3]) == ("# Name", "End.", pages.GOALS_BEGIN, pages.GOALS_END)
+    [table] = reports.parse_tables(readme.read_text())
+    assert [row[0] for row in table["rows"]] == [g["name"] for g in content.goals(figures)]
+    readme.write_text("# Name\n")
+    with pytest.raises(ValueError, match="README.md: found no <!-- goals"):
+        pages.write_goals(figures, readme)
+
+
 def test_goals_are_reached_or_missed_by_what_was_measured(tmp_path):
     goals = {g["name"]: g for g in content.goals(filled(tmp_path / "card.json"))}
     assert goals["scenes, counting to eight"]["reached"] and not goals["scenes, zero and one hop"]["reached"]

@@ -20,6 +20,7 @@ Workers = Annotated[int | None, typer.Option(help="Processes; one per core on a 
 Runs = Annotated[str | None, typer.Option(help="YAML list of the training runs; OUT/runs.yaml where absent.")]
 Results = Annotated[str, typer.Option(help="Folder of the benchmarks' JSON: guard*.json, worlds.json.")]
 Markdown = Annotated[str | None, typer.Option(help="File of the Markdown; OUT/README.md where absent.")]
+Readme = Annotated[str | None, typer.Option(help="Markdown file whose table of goals is written anew, too.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write all figures to this file too; - is standard output.")]
 
 
@@ -32,14 +33,15 @@ def card(
     model: Model = None, out: str = "docs/card", data: Data = None, only: Only = None, count: Count = 2000,
     drawn: Drawn = 20_000, limit: Limit = None, examples: Examples = 2, seed: int = 1, batch_size: int = 64,
     workers: Workers = None, device: str = "auto", work: str = "runs/card", runs: Runs = None,
-    results: Results = "benchmarks/results", markdown: Markdown = None, json_path: Json = None,
+    results: Results = "benchmarks/results", markdown: Markdown = None, readme: Readme = None,
+    json_path: Json = None,
 ) -> None:  # fmt: skip
     """Measure a model for its card: OUT/card.json, OUT/index.html with pictures, and Markdown.
 
     What OUT/card.json has of the same weights and settings is kept, so the command goes on where it was stopped.
     """
     from vlm.evaluation.card import PARTS, Request, measure
-    from vlm.evaluation.card.pages import remove_unused, write_pages
+    from vlm.evaluation.card.pages import remove_unused, write_goals, write_pages
     from vlm.evaluation.card.reports import read_reports
     from vlm.evaluation.card.training import summarise
 
@@ -63,6 +65,8 @@ def card(
 
     figures, failed = measure(request, write)
     remove_unused(figures, request.out / "pictures")
+    if readme:
+        write_goals(figures, Path(readme))
     if json_path != "-":
         print(f"{request.out / 'index.html'}\n{pages}")
     from vlm.cli import write_json

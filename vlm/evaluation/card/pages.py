@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from vlm.checkpoints.files import write_text
-from vlm.evaluation.card.content import contents
+from vlm.evaluation.card.content import contents, goals
 from vlm.evaluation.card.figures import Figures
 from vlm.evaluation.report import render
+
+GOALS_BEGIN, GOALS_END = "<!-- goals: vlm card --readme -->", "<!-- end of goals -->"
 
 
 def write_pages(
@@ -19,6 +21,20 @@ def write_pages(
     markdown.parent.mkdir(parents=True, exist_ok=True)
     write_text(out / "index.html", render("card.html.j2", content))
     write_text(markdown, render("card.md.j2", content))
+
+
+def write_goals(figures: Figures, readme: Path) -> None:
+    """Put the table of goals between GOALS_BEGIN and GOALS_END of a Markdown file.
+
+    Raises:
+        ValueError: a file without these two lines.
+    """
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(GOALS_BEGIN)
+    _, end, after = rest.partition(GOALS_END)
+    if not end:
+        raise ValueError(f"{readme}: found no {GOALS_BEGIN} with {GOALS_END} behind it; put both where the table goes")
+    table = render("goals.md.j2", {"goals": goals(figures)})
+    write_text(readme, f"{before}{begin}\n{table}{end}{after}")
 
 
 def remove_unused(figures: Figures, folder: Path) -> None:
