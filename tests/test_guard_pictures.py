@@ -52,6 +52,16 @@ def test_the_test_split_has_fonts_of_its_own():
     if any(f.name in fonts.HELD_OUT for f in fonts.families("test")):
         assert not faces["test"] & (faces["train"] | faces["val"])
     assert len(faces["train"]) > 1
+    if len(fonts.families("train")) > 10:
+        assert not faces["train"] & faces["val"]
+
+
+def test_thresholds_are_fixed_on_a_layout_that_is_not_trained():
+    layouts = {s: {typeset.draw_style(random.Random(i), s).layout for i in range(60)} for s in ("train", "val", "test")}
+    assert typeset.VAL_LAYOUT in layouts["val"] and typeset.VAL_LAYOUT not in layouts["train"] | layouts["test"]
+    style = typeset.draw_style(random.Random(0), "val", typeset.VAL_LAYOUT)
+    image = typeset.typeset("Ways to dry mushrooms", style)
+    assert style.markers == ("1.", "2.", "3.") and image.getpixel((image.width - 2, image.height - 2)) > (240, 240, 240)
 
 
 def test_figsteps_layout_is_not_trained():

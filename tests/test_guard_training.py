@@ -211,6 +211,16 @@ def test_the_threshold_lets_five_percent_through():
     assert flagged[~unsafe].mean() == pytest.approx(0.04, abs=0.011) and flagged[unsafe].mean() > 0.5
 
 
+def test_the_threshold_holds_for_each_kind_that_has_enough():
+    head, unsafe = new_head(TINY, ["a"]), np.zeros(330, bool)
+    scores = np.concatenate([np.arange(200.0), np.arange(100.0) + 500, np.arange(30.0) + 9_000])
+    kinds = np.repeat([0, 1, 2], [200, 100, 30])
+    calibrate(head, scores[:300], unsafe[:300], kinds[:300])
+    assert 590 < head.config.threshold < 600
+    calibrate(head, scores, unsafe, kinds)
+    assert head.config.threshold > 9_000  # 30 of 330 are more than 5 %, whatever their kind
+
+
 def test_batches_have_every_row_once_and_pictures_apart():
     ids = [torch.zeros(n % 9 + 1, 19, dtype=torch.long) for n in range(50)]
     features = [torch.zeros(2, 4) if n % 3 == 0 else None for n in range(50)]

@@ -66,14 +66,15 @@ def draw(
     collected = [e for e in ailuminate if not leave_out or e.category != leave_out]
     heads = prompts.examples(seed + 1, counts.headings, split, leave_out, headings=True) if counts.headings else []
     texts = written + heads + collected
+    shown = texts + heads * 4  # headings are what stands in pictures
     found = written + heads + collected * counts.repeats
     rng = random.Random(f"guard/carriers/{split}/{seed}")
     for _ in range(counts.carriers):
         found.append(Example(prompts.carrier(rng, split), family="carrier", source="templates"))
     if counts.printed:
-        found += pictures.printed(texts, seed, counts.printed, split)
+        found += pictures.printed(shown, seed, counts.printed, split)
     if counts.typeset:
-        found += pictures.typeset_pairs(texts, seed, counts.typeset, split)
+        found += pictures.typeset_pairs(shown, seed, counts.typeset, split)
     if counts.beside:
         found += pictures.beside_pictures(texts, seed, counts.beside, split)
     if counts.emoji:

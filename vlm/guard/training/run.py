@@ -75,7 +75,7 @@ def _validate(head: GuardHead, examples: list, features: list, note: Callable[[s
     """Put the threshold where 5 % of the harmless validation requests are, and say what it finds there."""
     unsafe = np.array([e.unsafe for e in examples])
     scores = logits(head, examples, features)
-    calibrate(head, scores, unsafe)
+    calibrate(head, scores, unsafe, np.array([bool(e.read) for e in examples]))
     found = {"all": measure(scores, scores > head.config.threshold, unsafe)}
     for source in sorted({e.source for e in examples}):
         rows = np.array([e.source == source for e in examples])

@@ -1,7 +1,8 @@
 """Train the shipped guard's head from scratch: drawn prompts and pictures, minutes on a CPU core, the same by seed.
 
 Notable here:
-- The threshold is the score that 5 % of the harmless validation requests exceed; no test set has any part in it.
+- The threshold is the score that 5 % of the harmless validation requests exceed, of the typed ones and of those with
+  print alike; no test set has any part in it.
 - Words are dropped while training, and whole words made unknown, so that the head does not lean on a single one.
 """
 
@@ -23,6 +24,7 @@ from vlm.guard.training.example import Example
 from vlm.guard.words import FIRST_PART, PAD, UNKNOWN, split_words
 
 FALSE_POSITIVES = 0.05  # of harmless validation requests, where the threshold is put
+FEWEST = 100  # harmless requests of a kind by which a threshold may be put
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,19 @@ def logits(
     return found
 
 
-def calibrate(head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, fpr: float = FALSE_POSITIVES) -> GuardHead:
-    """Put P(unsafe) = 0.5 where a share `fpr` of the harmless validation requests is exceeded, and fit its slope."""
-    threshold = float(np.quantile(scores[~unsafe], 1 - fpr, method="higher")) + 1e-4
+def calibrate(
+    head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, kinds: np.ndarray | None = None,
+    fpr: float = FALSE_POSITIVES,
+) -> GuardHead:  # fmt: skip
+    """Put P(unsafe) = 0.5 where a share `fpr` of the harmless validation requests is exceeded, and fit its slope.
+
+    Args:
+        kinds: of each request; the share holds for each kind, those of less than `FEWEST` harmless ones aside.
+    """
+    groups = [~unsafe]
+    if kinds is not None:
+        groups += [part for kind in np.unique(kinds) if (part := ~unsafe & (kinds == kind)).sum() >= FEWEST]
+    threshold = max(float(np.quantile(scores[part], 1 - fpr, method="higher")) for part in groups) + 1e-4
     x, y = torch.tensor(scores - threshold), torch.tensor(unsafe, dtype=torch.double)
     grid = [0.25 * 1.25**k for k in range(20)]
     temperature = min(grid, key=lambda t: F.binary_cross_entropy_with_logits(x / t, y).item())

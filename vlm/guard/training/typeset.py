@@ -4,8 +4,9 @@ Notable here:
 - A `Style` is all that is drawn by chance, apart from the words: two texts in one style differ in their words alone.
 - Letters stay legible where the guard reads them: the long side is brought to `READ_AT` pixels, a font to no less than
   `SMALLEST` of those. Text that needs smaller letters is refused by `fits`, not squeezed.
-- The split "test" has designs of its own (`fonts.HELD_OUT`). `heading_list` is the layout of FigStep (Gong et al.
-  2023, arXiv 2311.05608: 760 x 760, 80 px FreeMono bold, 15 letters a line, three empty items), which no split shows.
+- The split "test" has designs of its own (`fonts.HELD_OUT`), and so has "val", which also has a layout of its own, so
+  that thresholds are fixed on pictures unlike those of the training. `heading_list` is the layout of FigStep (Gong et
+  al. 2023, arXiv 2311.05608: 760 x 760, 80 px FreeMono bold, 15 letters a line, three empty items): no split shows it.
 """
 
 import random
@@ -24,6 +25,8 @@ READ_AT = 192  # pixels of the long side: two tiles of 96
 SMALLEST = 11  # pixels of a font there
 SIDES = (192, 240, 320, 480, 640)
 LAYOUTS = ("line", "paragraph", "list", "sign", "screenshot", "bubble", "note", "rotated", "noisy", "card")
+VAL_LAYOUT = "heading"  # black on white, over empty numbered items
+VAL_FONTS = frozenset({"DejaVu Serif", "Roboto Condensed", "Anonymous Pro", "FreeSans", "Hack"})
 MARKERS = (("1)", "2)", "3)"), ("a)", "b)", "c)"), ("-", "-", "-"), ("*", "*", "*"), ("Step 1:", "Step 2:", "Step 3:"),
            ("[ ]", "[ ]", "[ ]"), ("I.", "II.", "III."), ("#1", "#2", "#3", "#4"), ("First,", "Then,"))  # fmt: skip
 TITLES = ("Untitled", "Messages", "Notes", "Search", "Chat", "Document 1", "Inbox", "Draft", "New tab", "Editor")
@@ -58,9 +61,12 @@ class Style:
 
 
 def draw_style(rng: random.Random, split: str = "train", layout: str | None = None) -> Style:
-    """Everything but the words, by chance; the split "test" writes in designs of its own."""
-    layout = layout or pick(rng, LAYOUTS)
-    family = pick(rng, fonts.families(split))
+    """Everything but the words, by chance; each split writes in designs of its own."""
+    layout = layout or pick(rng, (*LAYOUTS, *[VAL_LAYOUT] * 5) if split == "val" else LAYOUTS)
+    families = fonts.families(split)
+    if split != "test":
+        families = tuple(f for f in families if (f.name in VAL_FONTS) is (split == "val")) or families
+    family = pick(rng, families)
     face = pick(rng, (family.regular, family.regular, family.bold, family.bold, family.italic))
     ground = (255, 253, 160) if layout == "note" and rng.random() < 0.5 else draw.background_color(rng)
     if layout in ("paragraph", "list") and rng.random() < 0.4:
@@ -68,13 +74,16 @@ def draw_style(rng: random.Random, split: str = "train", layout: str | None = No
     inks = legible(ground)
     dark = [c for c in inks if c in ("black", "white")]
     ink = draw.jitter(rng, draw.PAINT[pick(rng, dark if dark and rng.random() < 0.6 else inks)])
+    markers = pick(rng, MARKERS) if layout == "list" else ()
+    if layout == VAL_LAYOUT:
+        ground, ink, markers = (255, 255, 255), (0, 0, 0), ("1.", "2.", "3.")
     return Style(
         layout=layout, side=pick(rng, SIDES), face=face, ink=ink, ground=ground,
         accent=draw.jitter(rng, draw.PAINT[pick(rng, tuple(draw.PAINT))]),
         case=pick(rng, ("as is", "as is", "as is", "upper", "lower", "title")),
         align=pick(rng, (0.0, 0.0, 0.5, 0.5, 1.0)), fill=0.72 + 0.28 * rng.random(), spacing=1.1 + 0.3 * rng.random(),
         angle=pick(rng, (-12.0, -8.0, -5.0, 5.0, 8.0, 12.0)) if layout == "rotated" else 0.0,
-        markers=pick(rng, MARKERS) if layout == "list" else (), seed=rng.randrange(2**31),
+        markers=markers, seed=rng.randrange(2**31),
     )  # fmt: skip
 
 
@@ -142,7 +151,7 @@ class _Sheet:
         layer = Image.new("L", self.size)
         pen, face = ImageDraw.Draw(layer), fonts.font(style.face, size)
         height = style.spacing * size * len(lines)
-        y = self.box[1] + (0.0 if style.layout in ("list", "note", "screenshot") else 0.5) * (
+        y = self.box[1] + (0.0 if style.layout in ("list", "note", "screenshot", VAL_LAYOUT) else 0.5) * (
             self.box[3] - self.box[1] - height
         )
         for line in lines:
