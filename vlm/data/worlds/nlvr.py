@@ -12,6 +12,7 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from vlm.data.sample import Sample, Thing
+from vlm.data.worlds.draw import RGB
 from vlm.data.worlds.language import NUMBERS, ask, listing, noun, pick, sentence
 from vlm.data.worlds.nlvr_judge import BOX, COLORS, FAMILIES, PAINT, SCATTER, SHAPES, SIDE, TOWERS, Item, Judge
 
@@ -101,6 +102,16 @@ def _counts(items: list[Item], limit: int = 4) -> str:
     return listing(parts + ([f"{NUMBERS[more]} more"] if more else []))
 
 
+def _scaled(image: Image.Image, size: int, bar: RGB) -> Image.Image:
+    """The picture at a height; the bars between the boxes have one colour, so that only the boxes are resampled."""
+    whole, scale = Image.new("RGB", (4 * size, size), bar), size / BOX
+    for left in range(0, 4 * BOX, BOX + GAP):
+        first, last = max(int((left - 2) * scale), 0), min(int((left + BOX + 2) * scale) + 1, 4 * size)
+        part = (first / scale, 0, min(last / scale, 4 * BOX), BOX)
+        whole.paste(image.resize((last - first, size), Image.Resampling.BILINEAR, part), (first, 0))
+    return whole
+
+
 def nlvr(
     rng: random.Random, *, size: int, split: str, n_questions: int, families: tuple[str, ...] | None = None
 ) -> Sample:
@@ -124,7 +135,7 @@ def nlvr(
             box = (round(x * scale), round(y * scale), round((x + side) * scale), round((y + side) * scale))
             things.append(Thing(box=box, what=shape, color=color, size=name))
     if size != BOX:
-        image = image.resize((4 * size, size), Image.Resampling.BILINEAR)
+        image = _scaled(image, size, (bar, bar, bar))
     judge = Judge(boxes, towers, rng, split)
     questions = ask(judge, FAMILIES, n_questions, families)
     return Sample(image=image, world="nlvr", captions=_captions(judge, rng), questions=questions, things=things)

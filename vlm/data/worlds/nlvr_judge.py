@@ -49,7 +49,7 @@ class Judge:
         z, c, s = look
         if self.towers:
             s = ""
-        return sum((not z or i[0] == z) and (not c or i[1] == c) and (not s or i[2] == s) for i in items)
+        return len([i for i in items if (not z or i[0] == z) and (not c or i[1] == c) and (not s or i[2] == s)])
 
     def near(self, k: int, least: int = 1) -> int:
         """The number itself or one beside it."""
@@ -346,8 +346,13 @@ def adjacent(a: Item, b: Item) -> bool | None:
 
 
 _SHARED = {
-    "count": [("total", Judge.total), ("at least", Judge.at_least), ("at most", Judge.at_most),
-              ("box n", Judge.box_n), ("numbers", Judge.numbers)],
+    "count": [
+        ("total", Judge.total),
+        ("at least", Judge.at_least),
+        ("at most", Judge.at_most),
+        ("box n", Judge.box_n),
+        ("numbers", Judge.numbers),
+    ],
     "compare": [("more", Judge.more), ("box with more", Judge.box_with_more)],
 }
 SCATTER = {
