@@ -5,6 +5,7 @@ import re
 
 from test_worlds import COLOR, draw
 
+from vlm.data.worlds import sample
 from vlm.data.worlds.language import NUMBERS
 
 SIDE = {"small": 10, "medium": 20, "large": 30}
@@ -95,3 +96,13 @@ def test_statements_are_judged_again():
                     assert (q.answer in ("yes", "true")) == holds, (q, s.things)
                     solved[key][holds] += 1
     assert len(solved) == 6 and all(min(c[True], c[False]) > 3 for c in solved.values()), solved
+
+
+def test_the_wall_does_not_tell_whether_something_touches_it():
+    said = collections.defaultdict(list)
+    for i in range(1200):
+        for q in sample(i, seed=3, mixture={"nlvr": 1.0}, size=96, families=("position",)).questions:
+            for words in re.findall(r"(?:left|right|top|bottom|the) edge|the base|(?:a|the) wall", q.text):
+                said[words].append(q.answer in ("yes", "true"))
+    assert min(map(len, said.values())) > 80 and set(said) >= {"left edge", "bottom edge", "the edge", "a wall"}
+    assert not {w: sum(a) / len(a) for w, a in said.items() if abs(sum(a) / len(a) - 0.5) > 0.13}

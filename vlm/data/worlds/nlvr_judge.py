@@ -30,6 +30,7 @@ class Judge:
     def __init__(self, boxes: list[list[Item]], towers: bool, rng: random.Random, split: str):
         self.boxes, self.towers, self.rng, self.split = boxes, towers, rng, split
         self.items = [item for box in boxes for item in box]
+        self.side = ""
 
     def look(self) -> Look:
         """A description: mostly of an item that is there, sometimes of any kind; never telling nothing."""
@@ -219,8 +220,8 @@ class Judge:
         return (best > 0, {"x": x, "y": y}) if best >= CLEAR or best < 0 else None
 
     def _touching(self) -> tuple[Look, list[int], str]:
-        """A description, how many such items touch, and the wall meant."""
-        x, side = self.look(), pick(self.rng, (*SIDES, "", "", ""))
+        """A description, how many such items touch, and the wall meant, which stays while statements are tried."""
+        x, side = self.look(), self.side
         walls = [[i for i in b if touches(i, side)] for b in self.boxes]
         where = f"the {side} edge" if side else pick(self.rng, ("the edge", "a wall", "the wall"))
         if side == "bottom" and self.rng.random() < 0.5:
@@ -286,11 +287,19 @@ class Judge:
         return any(b[0][1] == b[-1][1] for b in self.boxes), {}
 
     def statement(self, key: str, method, truth: bool, tries: int = 16) -> str | None:
-        """The sentence of one kind with the wanted truth, or None where none was met."""
+        """The sentence of one kind with the wanted truth; None where the boxes do not make both true and false ones.
+
+        Else a kind that is seldom true of them would mostly be said where it is false, and its words would tell that.
+        Of a kind that has but one sentence the truth is what it is.
+        """
+        self.side = pick(self.rng, (*SIDES, "", "", ""))
+        found = {}
         for _ in range(tries):
-            found = method(self)
-            if found and found[0] == truth:
-                return self.say(key, **found[1])
+            made = method(self)
+            if made:
+                found[made[0]] = made[1]
+            if len(found) == 2 or method in ALONE:
+                return self.say(key, **found[truth]) if truth in found else None
         return None
 
     def say(self, key: str, x: Look = ("", "", ""), y: Look = ("", "", ""), k: int = 0, kb: int = 0, kt: int = 0,
@@ -376,4 +385,5 @@ TOWERS = {
     "position": [("end", Judge.end), ("n ends", Judge.n_ends), ("box end", Judge.box_end), ("tallest", Judge.tallest),
                  ("base and top", Judge.base_and_top), ("nth", Judge.nth)],
 }  # fmt: skip
+ALONE = (Judge.same_number, Judge.one_shape, Judge.same_ends)
 FAMILIES = {family: (lambda judge, family=family: judge.question(family)) for family in SCATTER}
