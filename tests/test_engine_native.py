@@ -8,9 +8,9 @@ from conftest import tiny_config, tiny_model
 from test_engine import picture, prompt
 
 from adapters.lora import add_lora
-from vlm.engine import Engine, Sampling
-from vlm.engine import native as module
-from vlm.engine.native import Native, library, runs
+from vlm.engine import Engine, Sampling, compiled, native
+from vlm.engine.compiled import library
+from vlm.engine.native import Native, runs
 from vlm.engine.quantize import quantize
 from vlm.engine.weights import DecoderWeights
 
@@ -74,7 +74,7 @@ def test_compiled_passes_in_bfloat16_are_as_near_to_fp32_as_torch(chat):
 
 @needs_compiler
 def test_many_rows_go_through_torch(model, chat, calls, monkeypatch):
-    monkeypatch.setattr(module, "MAX_ROWS", 4)
+    monkeypatch.setattr(native, "MAX_ROWS", 4)
     steps, _ = answers(model, chat, 6, True)
     assert not calls and all(len(s) == 20 for s in steps)
 
@@ -126,10 +126,11 @@ def test_what_is_no_plain_decoder_goes_through_torch(chat):
 def test_without_a_compiler_all_goes_through_torch(model, chat, monkeypatch, tmp_path, caplog, compiler, said):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
     with caplog.at_level(logging.INFO, "vlm.engine"):
         assert library.__wrapped__() is None
     assert said in caplog.text
-    monkeypatch.setattr("vlm.engine.weights.library", library.__wrapped__)
+    for module in ("weights", "attention"):
+        monkeypatch.setattr(f"vlm.engine.{module}.library", library.__wrapped__)
     steps, engine = answers(model, chat, 2, True)
     assert engine.scheduler.weights.native is None and all(len(s) == 20 for s in steps)

@@ -13,141 +13,103 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <vector>
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
+
+#include "vectors.h"
 
 namespace {
 
-using Int = int64_t;
-
-struct bf16 {
-  uint16_t bits;
-};
-typedef float vec __attribute__((vector_size(64), aligned(4)));  // 16 numbers, whatever registers there are
-typedef uint16_t half_vec __attribute__((vector_size(32), aligned(2)));
-typedef int32_t int_vec __attribute__((vector_size(64)));
-typedef uint32_t bits_vec __attribute__((vector_size(64), aligned(4)));
-
-inline float load(float x) { return x; }
-inline float load(bf16 x) {
-  uint32_t bits = uint32_t(x.bits) << 16;
-  float out;
-  std::memcpy(&out, &bits, 4);
-  return out;
-}
-inline void store(float* to, float x) { *to = x; }
-inline void store(bf16* to, float x) {  // to the nearest, ties to even; what is not a number stays none
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  to->bits = x != x ? 0x7fc0 : uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-inline vec load16(const float* x) { return *reinterpret_cast<const vec*>(x); }
-inline vec load16(const bf16* x) {
-  return (vec)(__builtin_convertvector(*reinterpret_cast<const half_vec*>(x), bits_vec) << 16);
-}
-inline float sum(vec x) {
-  const int_vec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  x += __builtin_shuffle(x, lanes ^ 8);
-  x += __builtin_shuffle(x, lanes ^ 4);
-  x += __builtin_shuffle(x, lanes ^ 2);
-  x += __builtin_shuffle(x, lanes ^ 1);
-  return x[0];
-}
-
-// How a product takes its activations, and how many numbers it takes at once.
 template <class T>
-struct Dot {
-  using Activation = float;
-  static constexpr Int width = 16;
-  static vec step(vec acc, const T* w, const float* x) { return acc + load16(w) * load16(x); }
-};
-#if defined(__AVX512BF16__)
-template <>
-struct Dot<bf16> {
-  using Activation = bf16;
-  static constexpr Int width = 32;
-  static vec step(vec acc, const bf16* w, const bf16* x) {
-    return (vec)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_loadu_si512(w), (__m512bh)_mm512_loadu_si512(x));
-  }
-};
-#endif
-template <class T>
-using Activation = typename Dot<T>::Activation;
+using Activation = Operand<T>;
 
-// Rows w .. w + P of a matrix by columns x .. x + M: sink(p, m, sum over k).
+constexpr Int AHEAD = 8192;  // bytes from what is multiplied to what is fetched: memory is slow to answer
+constexpr Int SLICE = 2048;  // bytes of a row that are multiplied at a time: with those of 8 activations, half of the L1
+constexpr Int BAND = 16;     // rows of weights that are multiplied by all activations before the next are read
+
+// P rows of weights by M rows of activations: sink(p, m, sum over k).
 template <int P, int M, class T, class Sink>
-void tile(const T* w, const Activation<T>* x, Int k, Sink sink) {
-  vec acc[P][M] = {};
+inline void tile(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Sink sink) {
+  using Of = Product<T>;
+  vec acc[P * M];
+#pragma GCC unroll 16
+  for (int i = 0; i < P * M; i++) acc[i] = vec{};
   Int i = 0;
-  for (; i + Dot<T>::width <= k; i += Dot<T>::width)
+  for (; i + Of::width <= k; i += Of::width) {
+    typename Of::Vector rows[P];
+#pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      __builtin_prefetch(w + (p + P) * k + i);  // the next rows: memory is waited for before it is needed
-      for (int m = 0; m < M; m++) acc[p][m] = Dot<T>::step(acc[p][m], w + p * k + i, x + m * k + i);
+      __builtin_prefetch(w + p * w_row + i + ahead);
+      rows[p] = Of::take(w + p * w_row + i);
     }
-  for (int p = 0; p < P; p++)
+#pragma GCC unroll 8
     for (int m = 0; m < M; m++) {
-      float out = sum(acc[p][m]);
-      for (Int j = i; j < k; j++) out += load(w[p * k + j]) * load(x[m * k + j]);
-      sink(p, m, out);
+      typename Of::Vector column = Of::take(x + m * x_row + i);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++) acc[p * M + m] = Of::along(acc[p * M + m], rows[p], column);
+    }
+  }
+  float out[16];
+  store16(out, sums<P * M>(acc));
+#pragma GCC unroll 4
+  for (int p = 0; p < P; p++)
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+      float rest = 0;
+      for (Int j = i; j < k; j++) rest += load(w[p * w_row + j]) * load(x[m * x_row + j]);
+      sink(p, m, out[(p * M + m) * (16 / (P * M))] + rest);
     }
 }
 
-template <int P, class T, class Sink>
-void tiles(const T* w, const Activation<T>* x, Int k, Int rows, Sink sink) {
-  Int m = 0;
-  auto from = [&](int p, int j, float out) { sink(p, m + j, out); };
-  for (; m + 8 <= rows; m += 8) {
-    if constexpr (P > 2) {  // registers for 16 sums
-      for (int p = 0; p < P; p += 2)
-        tile<2, 8>(w + p * k, x + m * k, k, [&](int q, int j, float out) { sink(p + q, m + j, out); });
-    } else {
-      tile<P, 8>(w, x + m * k, k, from);
-    }
+// N rows of weights by M rows of activations: as many at once as there are registers for 16 sums.
+template <int M, class T, class Sink>
+void rows_by(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Int n, Sink sink) {
+  constexpr int P = M == 8 ? 2 : 4;
+  Int i = 0;
+  auto from = [&](int p, int m, float out) { sink(i + p, m, out); };
+  for (; i + P <= n; i += P) tile<P, M>(w + i * w_row, w_row, x, x_row, k, ahead, from);
+  for (; i < n; i++) tile<1, M>(w + i * w_row, w_row, x, x_row, k, ahead, from);
+}
+
+// N rows of weights by any number of activations: sink(row of weights, row of activations, sum over k).
+template <class T, class Sink>
+void multiply(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Int n, Int rows, Sink sink) {
+  for (Int m = 0, step; m < rows; m += step) {
+    auto from = [&](Int i, int j, float out) { sink(i, m + j, out); };
+    auto* own = x + m * x_row;
+    step = rows - m >= 8 ? 8 : rows - m >= 4 ? 4 : rows - m >= 2 ? 2 : 1;
+    if (step == 8) rows_by<8>(w, w_row, own, x_row, k, ahead, n, from);
+    if (step == 4) rows_by<4>(w, w_row, own, x_row, k, ahead, n, from);
+    if (step == 2) rows_by<2>(w, w_row, own, x_row, k, ahead, n, from);
+    if (step == 1) rows_by<1>(w, w_row, own, x_row, k, ahead, n, from);
   }
-  if (m + 4 <= rows) tile<P, 4>(w, x + m * k, k, from), m += 4;
-  if (m + 2 <= rows) tile<P, 2>(w, x + m * k, k, from), m += 2;
-  if (m < rows) tile<P, 1>(w, x + m * k, k, from);
 }
 
 // This thread's share of outputs, in whole cache lines.
 struct Share {
   Int begin, end;
   explicit Share(Int n) {
-    Int each = (n + omp_get_num_threads() - 1) / omp_get_num_threads();
-    each = (each + 15) / 16 * 16;
+    Int each = padded((n + omp_get_num_threads() - 1) / omp_get_num_threads());
     begin = std::min(n, each * omp_get_thread_num());
     end = std::min(n, begin + each);
   }
 };
 
-// W (n, k) by X (rows, k): sink(output, row, value) for this thread's outputs.
-template <class T, class Sink>
-void product(const T* w, const Activation<T>* x, Int n, Int k, Int rows, Sink sink) {
-  Share share(n);
-  Int i = share.begin;
-  auto from = [&](int p, Int m, float out) { sink(i + p, m, out); };
-  for (; i + 4 <= share.end; i += 4) tiles<4>(w + i * k, x, k, rows, from);
-  for (; i < share.end; i++) tiles<1>(w + i * k, x, k, rows, from);
-}
-
-// e^x, to two units in the last place; what is not a number stays none.
-inline vec exponential(vec x) {
-  const vec low = vec{} - 87.0f, high = vec{} + 88.0f, magic = vec{} + 12582912.0f;  // adding it rounds
-  x = x < low ? low : x > high ? high : x;
-  vec whole = (x * 1.44269504f + magic) - magic;
-  vec rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  vec out = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-  out = out * rest + 8.3334519073e-3f;
-  out = out * rest + 4.1665795894e-2f;
-  out = out * rest + 1.6666665459e-1f;
-  out = out * rest + 5.0000001201e-1f;
-  out = out * rest * rest + rest + 1.0f;
-  return out * (vec)((__builtin_convertvector(whole, int_vec) + 127) << 23);
+// W (n, k) by X (rows, k) for this thread's outputs: to[row, i] = sum over k, or to[row, i] += share(row) * sum.
+template <bool Add, class T, class Weight>
+void product(const T* w, const Activation<T>* x, Int n, Int k, Int rows, float* to, Int to_row, Weight share) {
+  Share own(n);
+  Int slice = SLICE / sizeof(T), ahead = std::max(Int(1), AHEAD / Int(std::min(k, slice) * sizeof(T))) * k;
+  for (Int first = 0; first < k; first += slice)
+    for (Int band = own.begin; band < own.end; band += BAND)
+      multiply(w + band * k + first, k, x + first, k, std::min(slice, k - first), ahead,
+               std::min(BAND, own.end - band), rows, [&](Int i, Int r, float out) {
+                 float* at = to + r * to_row + band + i;
+                 if constexpr (Add) {
+                   if (float weight = share(r)) *at += weight * out;
+                 } else {
+                   *at = first ? *at + out : out;
+                 }
+               });
 }
 
 template <class T>
@@ -160,42 +122,69 @@ float dot(const float* a, const T* b, Int n) {
   return out;
 }
 
-template <class T>
-void add(float* to, float weight, const T* x, Int n) {
-  Int i = 0;
-  for (; i + 16 <= n; i += 16) *(vec*)(to + i) += weight * load16(x + i);
-  for (; i < n; i++) to[i] += weight * load(x[i]);
-}
-
 template <class T, class To>
 void rms_norm(const float* x, const T* weight, Int n, float eps, To* out) {
   float scale = 1.0f / std::sqrt(dot(x, x, n) / n + eps);
   for (Int i = 0; i < n; i++) store(out + i, x[i] * scale * load(weight[i]));
 }
 
-inline Int padded(Int n) { return (n + 15) / 16 * 16; }
+// The values of n tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers.
+template <int G, int D, class T, class Value>
+void mix(const float* shares, Int share_row, Int n, Value value, Int at, float* out, Int out_row) {
+  vec acc[G][D] = {};
+  for (Int t = 0; t < n; t++) {
+    const T* v = value(t) + at;
+#pragma GCC unroll 4
+    for (int d = 0; d < D; d++) {
+      vec x = load16(v + d * 16);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) acc[g][d] += shares[g * share_row + t] * x;
+    }
+  }
+  for (int g = 0; g < G; g++)
+    for (int d = 0; d < D; d++) store16(out + g * out_row + d * 16, acc[g][d]);
+}
 
-// G queries (G, Dh) by N keys and values at key(t), value(t): softmax(q k / sqrt(Dh)) v, (G, Dh).
-// `scratch` holds G * (padded(N) + Dh) numbers.
+template <int G, class T, class Value>
+void mix(const float* shares, Int share_row, Int n, Value value, Int dim, float* out) {
+  Int at = 0;
+  for (; at + 64 <= dim; at += 64) mix<G, 4, T>(shares, share_row, n, value, at, out + at, dim);
+  for (; at + 16 <= dim; at += 16) mix<G, 1, T>(shares, share_row, n, value, at, out + at, dim);
+  for (; at < dim; at++)
+    for (int g = 0; g < G; g++) {
+      out[g * dim + at] = 0;
+      for (Int t = 0; t < n; t++) out[g * dim + at] += shares[g * share_row + t] * load(value(t)[at]);
+    }
+}
+
+// G queries (G, Dh) by N keys and values at key(t), value(t): softmax(q k / sqrt(Dh)) v, (G, Dh). Tokens t .. t + 3 of
+// a t that 4 divides lie `row` numbers apart. `scratch` holds G * (padded(N) + 2 * Dh) numbers.
 template <class T, class Key, class Value>
-void attend(const float* q, Int group, Int dim, Int n, Key key, Value value, float* scratch, Activation<T>* out) {
-  float scale = 1.0f / std::sqrt(float(dim)), *scores = scratch, *sums = scratch + group * padded(n);
-  std::fill_n(scratch, group * (padded(n) + dim), 0.0f);
-  for (Int t = 0; t < n; t++) {
-    const T* k = key(t);
-    for (Int g = 0; g < group; g++) scores[g * padded(n) + t] = dot(q + g * dim, k, dim) * scale;
-  }
+void attend(const float* queries, Int group, Int dim, Int n, Int row, Key key, Value value, float* scratch,
+            Activation<T>* out) {
+  Int wide = padded(n), t = 0;
+  float scale = 1.0f / std::sqrt(float(dim)), *scores = scratch, *sums = scratch + group * wide;
+  auto* q = (Activation<T>*)(sums + group * dim);
+  for (Int i = 0; i < group * dim; i++) store(q + i, queries[i]);
+  auto take = [&](int p, Int g, float out) { scores[g * wide + t + p] = out * scale; };
+  for (; t < n; t += 4) multiply(key(t), row, q, dim, dim, 4 * row, std::min(Int(4), n - t), group, take);
   for (Int g = 0; g < group; g++) {
-    float *own = scores + g * padded(n), most = *std::max_element(own, own + n);
-    vec total = {};
-    for (Int t = n; t < padded(n); t++) own[t] = -INFINITY;  // becomes less than 1e-37
-    for (Int t = 0; t < n; t += 16) total += *(vec*)(own + t) = exponential(load16(own + t) - most);
-    for (Int t = 0; t < n; t += 16) *(vec*)(own + t) /= sum(total);
+    float* own = scores + g * wide;
+    vec most = vec{} - INFINITY, total = {};
+    for (t = n; t < wide; t++) own[t] = -INFINITY;  // becomes less than 1e-37
+    for (t = 0; t < n; t += 16) most = larger(most, load16(own + t));
+    float top = largest(most);
+    for (t = 0; t < n; t += 16) {
+      vec x = exponential(load16(own + t) - top);
+      total += x;
+      store16(own + t, x);
+    }
+    float whole = sum(total);
+    for (t = 0; t < n; t += 16) store16(own + t, load16(own + t) / whole);
   }
-  for (Int t = 0; t < n; t++) {
-    const T* v = value(t);
-    for (Int g = 0; g < group; g++) add(sums + g * dim, scores[g * padded(n) + t], v, dim);
-  }
+  Int g = 0;
+  for (; g + 4 <= group; g += 4) mix<4, T>(scores + g * wide, wide, n, value, dim, sums + g * dim);
+  for (; g < group; g++) mix<1, T>(scores + g * wide, wide, n, value, dim, sums + g * dim);
   for (Int i = 0; i < group * dim; i++) store(out + i, sums[i]);
 }
 
@@ -253,7 +242,7 @@ struct Decoder {
 #pragma omp parallel num_threads(threads)
     {
       std::vector<Activation<T>> normed(rows * s.dim);
-      std::vector<float> scratch((padded(longest) + s.head_dim) * (s.n_heads / s.n_kv));
+      std::vector<float> scratch((padded(longest) + 2 * s.head_dim) * (s.n_heads / s.n_kv));
       Int crossed = 0;
       for (Int b = 0; b < s.n_blocks; b++) {
         const Sight* seen = blocks[b].q_norm ? pass.sights + crossed++ * rows : nullptr;
@@ -261,8 +250,7 @@ struct Decoder {
         block(blocks[b], seen, normed.data(), scratch.data());
       }
       norm_rows(norm, normed.data());
-      product(head, normed.data(), s.vocab, s.dim, rows,
-              [&](Int i, Int r, float out) { pass.logits[r * s.vocab + i] = out; });
+      product<false>(head, normed.data(), s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
     }
   }
 
@@ -272,18 +260,16 @@ struct Decoder {
 
   void block(const Block& w, const Sight* seen, Activation<T>* normed, float* scratch) {
     Int rows = pass.rows, wide = s.n_heads * s.head_dim, narrow = s.n_kv * s.head_dim, all = wide + 2 * narrow;
-    auto part = [&](const void* weight, Int n, Int at) {
-      product((const T*)weight, normed, n, s.dim, rows,
-              [&](Int i, Int r, float out) { qkv[r * all + at + i] = out; });
+    auto from_normed = [&](const void* weight, Int n, float* to, Int to_row) {
+      product<false>((const T*)weight, normed, n, s.dim, rows, to, to_row, [](Int) { return 1; });
     };
-    auto grow = [&](const void* weight, const Activation<T>* from, Int k, float share) {
-      product((const T*)weight, from, s.dim, k, rows, [&](Int i, Int r, float out) {
-        if (!seen || seen[r].tokens) x[r * s.dim + i] += share * out;
-      });
+    auto grow = [&](const void* weight, const Activation<T>* from, Int k, float gate) {
+      product<true>((const T*)weight, from, s.dim, k, rows, x.data(), s.dim,
+                    [&](Int r) { return !seen ? 1.0f : seen[r].tokens ? gate : 0.0f; });
     };
     norm_rows((const T*)w.attn_norm, normed);
-    part(w.q, wide, 0);
-    if (!seen) part(w.k, narrow, wide), part(w.v, narrow, wide + narrow);
+    from_normed(w.q, wide, qkv.data(), all);
+    if (!seen) from_normed(w.k, narrow, &qkv[wide], all), from_normed(w.v, narrow, &qkv[wide + narrow], all);
 #pragma omp barrier
 #pragma omp for
     for (Int i = 0; i < rows * s.n_kv; i++) {
@@ -293,21 +279,19 @@ struct Decoder {
         read(w, i / s.n_kv, i % s.n_kv, scratch);
       }
     }
-    grow(w.o, mixed.data(), wide, seen ? w.attn_gate : 1.0f);
+    grow(w.o, mixed.data(), wide, w.attn_gate);
 #pragma omp barrier
     norm_rows((const T*)w.ffn_norm, normed);
-    product((const T*)w.gate, normed, s.hidden, s.dim, rows,
-            [&](Int i, Int r, float out) { gate[r * s.hidden + i] = out; });
-    product((const T*)w.up, normed, s.hidden, s.dim, rows,
-            [&](Int i, Int r, float out) { up[r * s.hidden + i] = out; });
+    from_normed(w.gate, s.hidden, gate.data(), s.hidden);
+    from_normed(w.up, s.hidden, up.data(), s.hidden);
     Share own(s.hidden);  // a multiple of 16
     for (Int r = 0; r < rows; r++)
       for (Int at = r * s.hidden + own.begin; at < r * s.hidden + own.end; at += 16) {
-        vec g = load16(&gate[at]), out = g / (1.0f + exponential(-g)) * load16(&up[at]);
-        for (Int i = 0; i < 16; i++) store(&gated[at + i], out[i]);
+        vec g = load16(&gate[at]);
+        store16(&gated[at], g / (1.0f + exponential(-g)) * load16(&up[at]));
       }
 #pragma omp barrier
-    grow(w.down, gated.data(), s.hidden, seen ? w.ffn_gate : 1.0f);
+    grow(w.down, gated.data(), s.hidden, w.ffn_gate);
 #pragma omp barrier
   }
 
@@ -325,8 +309,8 @@ struct Decoder {
     };
     for (Int i = 0; i < dim; i++) store(at(pass.places[r], 0) + i, k[i]), store(at(pass.places[r], 1) + i, v[i]);
     attend<T>(
-        q, group, dim, pass.places[r] + 1, [&](Int t) { return at(t, 0); }, [&](Int t) { return at(t, 1); },
-        scratch, &mixed[(r * s.n_heads + head * group) * dim]);
+        q, group, dim, pass.places[r] + 1, 2 * s.n_kv * dim, [&](Int t) { return at(t, 0); },
+        [&](Int t) { return at(t, 1); }, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
   }
 
   void turn(float* x, Int r) {
@@ -347,7 +331,7 @@ struct Decoder {
     for (Int g = 0; g < group; g++) rms_norm(q + g * dim, (const T*)w.q_norm, dim, s.eps, q + g * dim);
     const T *key = (const T*)seen.key + head * seen.key_head, *value = (const T*)seen.value + head * seen.value_head;
     attend<T>(
-        q, group, dim, seen.tokens, [&](Int t) { return key + t * seen.key_token; },
+        q, group, dim, seen.tokens, seen.key_token, [&](Int t) { return key + t * seen.key_token; },
         [&](Int t) { return value + t * seen.value_token; }, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
   }
 };

@@ -22,6 +22,7 @@ import torch
 
 from vlm.chat import Prompt, Tokenizer
 from vlm.engine.constraints import Vocabulary
+from vlm.engine.encoder import fast
 from vlm.engine.forward import Piece, forward, lay_out
 from vlm.engine.graphs import Graphs
 from vlm.engine.pages import PagePool, pages_for, token_bytes
@@ -103,9 +104,11 @@ class Engine:
                 each = token_bytes(config, self.dtype, limits.cache_dtype)
                 tokens = limits.cache_tokens or max(config.max_seq_len, memory // each)
                 pool = PagePool(config, 1 + pages_for(tokens), self.dtype, limits.cache_dtype)
-                sees = self.model.config.encoder is not None
-                cache = PictureCache(self.model, limits.picture_bytes, self.observers) if sees else None
                 weights = DecoderWeights(self.model.decoder, self.fuse, compile=self.compile)
+                cache = None
+                if self.model.config.encoder is not None:
+                    encoder = fast(self.model.encoder, compile=self.compile) if self.fuse else None
+                    cache = PictureCache(self.model, limits.picture_bytes, self.observers, encoder)
                 graphs = Graphs(weights, pool) if self.compile and self.fuse and self.device.type == "cuda" else None
                 self._scheduler = Scheduler(weights, pool, cache, self.stop_ids, limits, graphs)
             return self._scheduler

@@ -7,8 +7,8 @@ Notable here:
   by itself.
 - Cross-attention: neighbours that see the same stretch of the same pictures are the queries of one call on the one copy
   of its keys and values, without masks. Tokens that see no picture do not enter the block at all.
-- SDPA throughout. FlexAttention was no choice: on a CPU it exists compiled only, and its masks buy nothing where every
-  call has plain rectangles.
+- Where C++ can be compiled for a CPU, attention of prompts is vlm/engine/attention.cpp, elsewhere SDPA. FlexAttention
+  was no choice: on a CPU it exists compiled only, and its masks buy nothing where every call has plain rectangles.
 
 Shapes: N tokens of the pass, R sequences with one new token, H heads, Hkv key/value heads, G = H / Hkv, Dh head_dim,
 Z tokens per page, S tokens or image tokens attended to, D dim, V vocabulary.
@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.cross_attention import KeyValue
+from vlm.engine.attention import Attend
 from vlm.engine.pages import PAGE, Memory, PagePool, pages_for
 from vlm.engine.pictures import Encoded
 from vlm.engine.weights import CrossLayer, DecoderWeights, Layer
@@ -150,14 +151,13 @@ def _positions(piece: Piece) -> Iterable[int]:
 
 
 def _mask(piece: Piece) -> Tensor | None:
-    """Who attends to whom, (T, start + T) bool; None where it is a prompt's beginning and plainly causal."""
-    n = len(piece.tokens)
-    if piece.branches is None and piece.start == 0:
+    """Who attends to whom, (T, start + T) bool; None where each sees all before it."""
+    if piece.branches is None:
         return None
+    n = len(piece.tokens)
     mask = torch.ones(n, piece.start + n, dtype=torch.bool).tril(piece.start)
-    if piece.branches is not None:
-        branch = torch.repeat_interleave(torch.arange(len(piece.branches)), torch.tensor(piece.branches))
-        mask[:, piece.start :] &= branch[:, None] == branch
+    branch = torch.repeat_interleave(torch.arange(len(piece.branches)), torch.tensor(piece.branches))
+    mask[:, piece.start :] &= branch[:, None] == branch
     return mask
 
 
@@ -182,11 +182,12 @@ def forward(weights: DecoderWeights, pool: PagePool, plan: Plan) -> Tensor:
     for i, layer in enumerate(weights.layers):
         if (plan.sights or plan.beside) and i in weights.cross:
             block = weights.cross[i]
-            x = _cross_layer(block, x.to(block.device), plan.to(block.device), i, config)
+            x = _cross_layer(block, x.to(block.device), plan.to(block.device), i, config, weights.attend)
         if layer.device != x.device:
             x = x.to(layer.device)
         here = plan.to(layer.device)
-        x = _layer(layer, x, cos.to(x.device), sin.to(x.device), here, pool.layer(i, layer.device), config)
+        memory = pool.layer(i, layer.device)
+        x = _layer(layer, x, cos.to(x.device), sin.to(x.device), here, memory, config, weights.attend)
     x = x.to(home)
     x = x if plan.wanted is None else x[plan.wanted]
     if not len(x):
@@ -207,7 +208,9 @@ def _rope(plan: Plan, weights: DecoderWeights, dtype: torch.dtype) -> tuple[Tens
     return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
-def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory: Memory, config) -> Tensor:
+def _layer(
+    layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory: Memory, config, attend: Attend
+) -> Tensor:
     n_heads, n_kv, head_dim = config.n_heads, config.n_kv_heads, config.head_dim
     qkv = layer.qkv(layer.attn_norm(x)).view(len(x), -1, head_dim)  # (N, H + 2 * Hkv, Dh)
     turned = qkv[:, : n_heads + n_kv]
@@ -223,10 +226,7 @@ def _layer(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, memory
         out[:n] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=plan.table_mask).reshape(n, n_heads, head_dim)
     for where, slots, mask in plan.longer:
         k, v = _keys_values(memory.read(slots, x.dtype)[None], n_kv)
-        own = F.scaled_dot_product_attention(
-            q[None, where].transpose(1, 2), k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=n_kv < n_heads
-        )  # (1, H, T, Dh)
-        out[where] = own[0].transpose(0, 1)
+        out[where] = attend(q[None, where].transpose(1, 2), k, v, causal=mask is None, mask=mask)[0]
     x = layer.o(out.view(len(x), -1), x)
     return layer.ffn(layer.ffn_norm(x), x)
 
@@ -236,19 +236,16 @@ def _keys_values(held: Tensor, n_kv: int) -> tuple[Tensor, Tensor]:
     return held[:, :, :n_kv].transpose(1, 2), held[:, :, n_kv:].transpose(1, 2)
 
 
-def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config) -> Tensor:
+def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config, attend: Attend) -> Tensor:
     """The gated block, for the tokens that see a picture."""
     if plan.beside is not None:
         return _cross_layer_beside(layer, x, plan.beside, number, config)
     h = x if plan.seeing is None else x[plan.seeing]  # (n, D)
-    n_kv, head_dim = config.n_kv_heads, config.head_dim
-    q = layer.q_norm(layer.q(layer.attn_norm(h)).view(len(h), -1, head_dim))  # (n, H, Dh)
+    q = layer.q_norm(layer.q(layer.attn_norm(h)).view(len(h), -1, config.head_dim))  # (n, H, Dh)
     out = torch.empty_like(q)
     for here, (pictures, start, end) in plan.sights:
         key, value = (t[:, :, start:end].to(x.device) for t in pictures.image[number])  # (1, Hkv, S, Dh)
-        mine = q[here].view(-1, n_kv, config.n_heads // n_kv, head_dim).permute(1, 0, 2, 3)  # (Hkv, n, G, Dh)
-        seen_by = F.scaled_dot_product_attention(mine.flatten(1, 2)[None], key, value)  # (1, Hkv, n * G, Dh)
-        out[here] = seen_by.reshape(n_kv, -1, config.n_heads // n_kv, head_dim).permute(1, 0, 2, 3).flatten(1, 2)
+        out[here] = attend(q[None, here].transpose(1, 2), key, value)[0]
     h = torch.addcmul(h, layer.attn_gate.tanh(), layer.o(out.flatten(1)))
     h = torch.addcmul(h, layer.ffn_gate.tanh(), layer.ffn(layer.ffn_norm(h)))
     return h if plan.seeing is None else x.index_copy(0, plan.seeing, h)

@@ -3,51 +3,30 @@
 Notable here:
 - A pass of one new token for each of a few rows takes the time to read the weights, and that of some two thousand small
   operators between. In one parallel region the reading is what remains (docs/engine.md has the figures).
-- It is compiled when an engine first wants it, which takes some seconds, and kept in the user's cache under a hash of
-  source, flags, compiler and processor. Without a compiler all passes go through torch.
 - The model's own weights are what it reads: each block's are laid side by side once, in pages of 2 MB where the system
   has them, which are read half as fast again as the usual ones.
 """
 
 import ctypes
-import hashlib
-import logging
-import mmap
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from ctypes import c_float, c_int64, c_void_p
-from functools import cache
+from ctypes import c_int64, c_void_p
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vlm.decoder import Decoder
+from vlm.engine.compiled import large_pages, struct
 from vlm.engine.pages import PAGE, PagePool
 
-log = logging.getLogger("vlm.engine")
-SOURCE = Path(__file__).with_name("decode.cpp")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 FUNCTIONS = {torch.float32: "decode_fp32", torch.bfloat16: "decode_bf16"}
 MAX_ROWS = 16  # above, oneDNN's products are the faster
 
 
-def _struct(name: str, **fields: str) -> type[ctypes.Structure]:
-    """A struct of decode.cpp, its fields by type."""
-    types = {"sizes": c_int64, "pointers": c_void_p, "floats": c_float}
-    pairs = [(field, types[kind]) for kind, names in fields.items() for field in names.split()]
-    return type(name, (ctypes.Structure,), {"_fields_": pairs})
-
-
-Sizes = _struct("Sizes", sizes="dim hidden n_heads n_kv head_dim vocab page n_blocks n_cross", floats="eps")
-Block = _struct("Block", pointers="attn_norm q k v o ffn_norm gate up down q_norm memory", floats="attn_gate ffn_gate")
-Sight = _struct("Sight", pointers="key value", sizes="tokens key_head key_token value_head value_token")
+Sizes = struct("Sizes", sizes="dim hidden n_heads n_kv head_dim vocab page n_blocks n_cross", floats="eps")
+Block = struct("Block", pointers="attn_norm q k v o ffn_norm gate up down q_norm memory", floats="attn_gate ffn_gate")
+Sight = struct("Sight", pointers="key value", sizes="tokens key_head key_token value_head value_token")
 
 
 class Pass(ctypes.Structure):
@@ -57,35 +36,6 @@ class Pass(ctypes.Structure):
         ("rows", c_int64), ("tokens", c_void_p), ("places", c_void_p), ("pages", c_void_p), ("width", c_int64),
         ("cos", c_void_p), ("sin", c_void_p), ("sights", c_void_p), ("logits", c_void_p),
     ]  # fmt: skip
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The compiled code; None, and why in the log, where there can be none."""
-    compiler = os.environ.get("CXX") or shutil.which("g++")
-    if not compiler or sys.platform != "linux":
-        log.info("decoding goes through torch: no g++ is there to compile %s", SOURCE.name)
-        return None
-    try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
-        parts = (SOURCE.read_text(), str(FLAGS), version, processor, torch.__version__)
-        name = hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gated-vlm"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not (target := folder / f"decode-{name}.so").exists():
-            log.info("compiling %s", SOURCE.name)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                built = Path(scratch) / "decode.so"
-                openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))  # torch's: one pool of threads
-                command = [compiler, *FLAGS, str(SOURCE), *map(str, openmp), "-o", str(built)]
-                subprocess.run(command, capture_output=True, text=True, check=True)
-                built.replace(target)
-        return ctypes.CDLL(str(target))
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        log.warning("decoding goes through torch: %s could not be compiled (%s)", SOURCE.name, reason.split("\n")[0])
-        return None
 
 
 def runs(decoder: Decoder) -> bool:
@@ -175,16 +125,6 @@ class Native:
             if not block.q_norm:
                 block.memory = pool.layer(number, torch.device("cpu")).values.data_ptr()
                 number += 1
-
-
-def large_pages(n: int, dtype: torch.dtype) -> Tensor:
-    """Room for n numbers in pages of 2 MB, where the system has them."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(n, dtype=dtype)
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory has no large pages
-    memory = mmap.mmap(-1, n * dtype.itemsize, flags=private)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype)
 
 
 @torch.inference_mode(False)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapters.cross_attention import KeyValue
 from vlm.image import collate_images
@@ -54,6 +54,7 @@ class PictureCache:
     model: VisionLanguageModel
     limit: int  # bytes of pictures that nobody uses at the moment and of those in use
     observers: Mapping[str, Observer] = field(default_factory=dict)
+    encoder: nn.Module | None = None  # in place of the model's own
     held: OrderedDict[Key, Encoded] = field(default_factory=OrderedDict)
     joined: dict[tuple[Key, ...], Encoded] = field(default_factory=dict)
     encodes: int = 0  # pictures that went through the encoder
@@ -86,7 +87,8 @@ class PictureCache:
         tiles, grid = collate_images([pictures[key] for key in keys])
         weight = self.model.decoder.embed_tokens.weight
         grid = grid.to(weight.device)
-        features = self.model.encoder(tiles.to(weight.device, weight.dtype), grid)
+        encoder = self.model.encoder if self.encoder is None else self.encoder
+        features = encoder(tiles.to(weight.device, weight.dtype), grid)
         image, lengths = self.model.read_features(features, grid)
         self.encodes += sum(len(key) for key in keys)
         for row, (key, ends) in enumerate(zip(keys, lengths.cumsum(1).tolist(), strict=True)):

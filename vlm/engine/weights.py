@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.decoder import Decoder
-from vlm.engine.native import Native, library, one_matrix, runs
+from vlm.engine.attention import attention
+from vlm.engine.compiled import library
+from vlm.engine.native import Native, one_matrix, runs
 from vlm.engine.quantize import PROJECTIONS, head_of
 
 PACK_SHARE = 0.4  # of the free memory that packed copies may take
@@ -43,17 +45,22 @@ class Projection(nn.Linear):
 
 
 class PackedProjection(nn.Module):
-    """A `Projection` in oneDNN's layout."""
+    """A `Projection` in oneDNN's layout.
 
-    def __init__(self, weight: Tensor):
+    Args:
+        then: "none", or "gelu" on what comes out.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, then: str = "none"):
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+        self.bias, self.then = bias, then
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """x (N, D) -> W x, or add + W x."""
         if add is None:
-            return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
-        return torch.ops.mkldnn._linear_pointwise.binary(x, add, self.packed, None, "add")
+            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, self.then, [], "none")
+        return torch.ops.mkldnn._linear_pointwise.binary(x, add, self.packed, self.bias, "add")
 
 
 class Modules(nn.Module):
@@ -90,14 +97,14 @@ def join(layers: Sequence[nn.Module], fuse: bool, pack: bool) -> nn.Module:
     return Projection(whole)
 
 
-def should_pack(decoder: Decoder) -> bool:
-    """Whether this is a CPU with oneDNN, a dtype that it packs, and memory for a second copy."""
-    weight = decoder.embed_tokens.weight
+def should_pack(module: nn.Module) -> bool:
+    """Whether this is on a CPU with oneDNN, in a dtype that it packs, and there is memory for a second copy."""
+    weight = next(module.parameters())
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    size = sum(p.numel() * p.element_size() for p in decoder.parameters())
+    size = sum(p.numel() * p.element_size() for p in module.parameters())
     return size < PACK_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
@@ -151,6 +158,8 @@ class DecoderWeights:
         pack = fuse and (should_pack(decoder) if pack is None else pack)
         code = library() if fuse and compile and runs(decoder) else None
         self.native = None if code is None else Native(decoder, code)
+        weight = decoder.embed_tokens.weight
+        self.attend = attention(weight.dtype, weight.device, compile and fuse)
         self.config, self.embed, self.norm = decoder.config, decoder.embed_tokens, decoder.norm
         self.layers = [Layer(layer, fuse, pack) for layer in decoder.layers]
         self.cross = {int(i): CrossLayer(block, fuse, pack) for i, block in decoder.cross_attention.items()}
