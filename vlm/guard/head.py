@@ -150,8 +150,13 @@ class GuardHead(nn.Module):
         return (logits + self.count(text_ids, text_mask) if self.config.n_counted else logits), hazards
 
     def count(self, text_ids: Tensor, text_mask: Tensor) -> Tensor:
-        """The counted words and pairs' part of the logits of unsafe (B,)."""
-        return self.wide((text_ids[..., 3:FIRST_PART] * text_mask[..., None]).flatten(1))[:, 0]
+        """What words and pairs add to the logits of unsafe (B,): of the typed and of the read ones the higher sum."""
+        parts = []
+        for segment in (TYPED, READ):
+            mask = text_mask & (text_ids[..., 0] == segment)
+            found = self.wide((text_ids[..., 3:FIRST_PART] * mask[..., None]).flatten(1))[:, 0]
+            parts.append(found.masked_fill(~mask.any(1), -torch.inf))
+        return torch.stack(parts).amax(0).masked_fill(~text_mask.any(1), 0.0)
 
     def deep(
         self, text_ids: Tensor, text_mask: Tensor,

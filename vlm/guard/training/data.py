@@ -32,14 +32,14 @@ class Counts:
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 36_000
+    prompts: int = 34_000
     typeset: int = 2_400
     beside: int = 800
     emoji: int = 1_600
     worlds: int = 800
     headings: int = 6_000
-    printed: int = 6_000
-    carriers: int = 400
+    printed: int = 8_000
+    carriers: int = 800
     repeats: int = 3
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":

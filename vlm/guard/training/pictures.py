@@ -57,13 +57,22 @@ def beside_pictures(texts: Sequence[Example], seed: int, count: int, split: str)
 
 
 def printed(texts: Sequence[Example], seed: int, count: int, split: str) -> list[Example]:
-    """What is read in pictures of words and typed beside them, without the pictures: many more than can be drawn."""
+    """What is read in pictures of words and typed beside them, without the pictures: many more than can be drawn.
+
+    Half are typed with something that says nothing, half with another request: unsafe is what has an unsafe half.
+    """
     rng = random.Random(f"guard/printed/{split}/{seed}")
     found = []
+    harmless = [t for t in texts if not t.unsafe]
     for shown in rng.choices(texts, k=count):
         read = prompts.misspell(shown.text, rng, max(rng.uniform(-0.03, 0.08), 0.0))
         read = "\n".join([read, *pick(rng, ((), (), *MARKERS))])
-        found.append(replace(shown, text=prompts.carrier(rng, split), read=read, source="printed"))
+        if rng.random() < 0.5:
+            found.append(replace(shown, text=prompts.carrier(rng, split), read=read, source="printed"))
+            continue
+        typed = pick(rng, texts if rng.random() < 0.3 else harmless)
+        worse = typed if typed.unsafe else shown
+        found.append(replace(worse, text=typed.text, read=read, source="printed"))
     return found
 
 

@@ -114,7 +114,8 @@ def fit_counts(head: GuardHead, ids: Sequence[Tensor], unsafe: Tensor, config: T
     """Train the counted words and pairs by themselves, as logistic regression: their mistakes shall not be the
     transformer's."""
     drawn = torch.Generator().manual_seed(seed)
-    rows = [i[:, 3:FIRST_PART].flatten() for i in ids]
+    alone = [n for n, i in enumerate(ids) if len(i) and (i[:, 0] == i[0, 0]).all()]  # in the rest either may decide
+    unsafe, rows = unsafe[alone], [ids[n][:, 3:FIRST_PART].flatten() for n in alone]
     rows = [r[r > 0].long() for r in rows]
     wide = torch.nn.EmbeddingBag(head.config.n_counted, 1, mode="sum", sparse=True, _weight=head.wide.weight.data)
     rule = torch.optim.SparseAdam(wide.parameters(), config.count_lr)
