@@ -286,7 +286,7 @@ class Judge:
             return None
         return any(b[0][1] == b[-1][1] for b in self.boxes), {}
 
-    def statement(self, key: str, method, truth: bool, tries: int = 16) -> str | None:
+    def statement(self, key: str, method, truth: bool, tries: int = 9) -> str | None:
         """The sentence of one kind with the wanted truth; None where the boxes do not make both true and false ones.
 
         Else a kind that is seldom true of them would mostly be said where it is false, and its words would tell that.
@@ -323,7 +323,7 @@ class Judge:
         """A statement of a family as a question; its truth is drawn first."""
         rng = self.rng
         truth = rng.random() < 0.5
-        for _ in range(3):  # the truth stays: else the answer that is harder to meet would be the rarer one
+        for _ in range(2):  # the truth stays: else the answer that is harder to meet would be the rarer one
             key, method = pick(rng, (TOWERS if self.towers else SCATTER)[family])
             text = self.statement(key, method, truth)
             if text:
