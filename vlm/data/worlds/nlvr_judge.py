@@ -107,7 +107,7 @@ class Judge:
         x, y = found
         box = pick(self.rng, self.boxes)
         k, m = self.near(self.fits(x, box)), self.near(self.fits(y, box))
-        words = f"{NUMBERS[m] if m < len(NUMBERS) else m} {noun(y, 'item')[0 if m == 1 else 2]}"
+        words = f"{NUMBERS[m] if m <= 6 else m} {noun(y, 'item')[0 if m == 1 else 2]}"
         return any(self.fits(x, b) == k and self.fits(y, b) == m for b in self.boxes), {"x": x, "k": k, "my": words}
 
     def same_box(self):
