@@ -70,9 +70,7 @@ def load(
             f"{source}: has no tokenizer; put the model's tokenizer.json (or tokenizer.model) beside its weights"
         )
     name = str(source) if name_or_path else "shipped"
-    made = VLM(
-        loaded.model, loaded.chat, loaded.generation, name, shield=shield, calibration=loaded.calibration
-    )
+    made = VLM(loaded.model, loaded.chat, loaded.generation, name, shield=shield, calibration=loaded.calibration)
     if adapter is not None:
         made.load_adapter(Path(adapter))
         if quantization is not None:

@@ -284,7 +284,6 @@ class Asker:
         noun = chart.pool.noun
         return self.say("nth", "false-premise", f"there is no {ORDINALS[i]} {x}", n=ORDINALS[i], x=x, d=d, noun=noun)
 
-
     # -------------------------------------------------------------------------------------- what it does not tell
 
     def cannot_tell(self) -> Question | None:
