@@ -264,7 +264,7 @@ def collate(ids: Sequence[Tensor], features: Sequence[Tensor | None] | None = No
         pooled = [None if f is None else pool_tokens(f) for f in features]
         dim = next(f.shape[-1] for f in pooled if f is not None)
         sizes = torch.tensor([0 if f is None else len(f) for f in pooled])
-        rows = [torch.zeros(0, dim) if f is None else f for f in pooled]
+        rows = [torch.zeros(0, dim) if f is None else f.float() for f in pooled]
         found["picture_features"] = torch.stack([F.pad(r, (0, 0, 0, int(sizes.max()) - len(r))) for r in rows])
         found["picture_mask"] = torch.arange(int(sizes.max())) < sizes[:, None]
     return found
