@@ -17,7 +17,7 @@ from vlm.guard.training.data import Counts, draw, see
 from vlm.guard.training.metrics import auroc, measure
 from vlm.guard.training.train import TrainConfig, calibrate, logits, train_head
 
-HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**16, meaning_dim=48)
+HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**17, meaning_dim=48)
 VALIDATION = 0.08  # of the training counts
 
 
