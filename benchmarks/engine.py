@@ -185,15 +185,15 @@ def decode_bytes(config: ModelConfig, itemsize: int) -> int:
     return n * itemsize
 
 
-def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[str]) -> dict:
-    """All figures of one dtype."""
+def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[str], batch: int | None) -> dict:
+    """All figures of one dtype; `batch` is transformers' on mixed requests, found here where it is not given."""
     dtype, rows = DTYPES[dtype_name], {}
     with weights_folder(SIZES[preset], dtype, device) as (folder, theirs):
         ours, theirs = load_ours(str(folder), dtype, device), tap_inputs(theirs)
         engine = Engine(ours, stop_ids=frozenset())
         jobs = [job for name in WORK if name in work for job in jobs_of(name, ours.config, dtype, device)]
         unsettled = [asked for _, asked, their_batch in jobs if their_batch is None]
-        batch = best_batch(theirs, unsettled[0], device) if unsettled else None
+        batch = batch or (best_batch(theirs, unsettled[0], device) if unsettled else None)
         read, rates, tokens = bandwidth(dtype, device), [], {}
         read()
         compiled = (scheduler := engine.scheduler).weights.native, scheduler.graphs
@@ -342,10 +342,8 @@ def to_markdown(report: dict) -> str:
     for found in report.get("results", ()):
         rate, megabytes = found["bandwidth"]["median"] / 1e9, found["decode_bytes"] / 1e6
         lines += ["", f"{found['dtype']}; memory is read at {rate:.1f} GB/s, a token needs {megabytes:,.0f} MB", ""]
-        lines += [
-            "| stage | ours | torch | theirs | ratio | goal | floor | ours | torch | theirs | goal | same answers |"
-        ]
-        lines += ["|---" * 12 + "|"]
+        head = "| stage | ours | torch | theirs | ratio | goal | floor | ours | torch | theirs | goal | same answers |"
+        lines += [head, "|---" * 12 + "|"]
         for name, row in found["stages"].items():
             unit = "ms a token" if name.startswith("decode") else "ms in all"
             times = [f"{row[s]['median_seconds'] * 1e3:,.1f}" if s in row else "-" for s in SIDES]
@@ -377,6 +375,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="turns", min=1)] = 5,
     work: Annotated[str, typer.Option(help=f"with commas: {', '.join(WORK)}")] = "decode,mixed",
     with_profile: Annotated[bool, typer.Option("--profile", help="count the operators of a decode step")] = False,
+    their_batch: Annotated[int | None, typer.Option(help="found by an earlier run for mixed requests", min=1)] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="real sizes on the meta device, floors alone")] = False,
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
 ) -> None:
@@ -390,7 +389,8 @@ def main(
     if dry:
         report["dry_run"] = dry_run()
     else:
-        report["results"] = [compare(preset, name, device, repeats, work.split(",")) for name in dtype.split(",")]
+        turns = (device, repeats, work.split(","), their_batch)
+        report["results"] = [compare(preset, name, *turns) for name in dtype.split(",")]
         if with_profile:
             report["profile"] = profile(preset, dtype.split(",")[-1], device)
     show(to_markdown(report), report, json_path)
