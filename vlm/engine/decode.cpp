@@ -22,7 +22,7 @@ namespace {
 template <class T>
 using Activation = Operand<T>;
 
-constexpr Int AHEAD = 8192;  // bytes from what is multiplied to what is fetched: memory is slow to answer
+constexpr Int AHEAD = 12288;  // bytes from what is multiplied to what is fetched: memory is slow to answer
 constexpr Int SLICE = 2048;  // bytes of a row that are multiplied at a time: with those of 8 activations, half of the L1
 constexpr Int BAND = 16;     // rows of weights that are multiplied by all activations before the next are read
 
