@@ -78,7 +78,6 @@ class Native:
         self._ends = [c_void_p(w.data_ptr()) for w in ends]
         self._run = compiled[FUNCTIONS[self.dtype]]
         self._run.restype = None
-        self._logits = torch.empty(MAX_ROWS, self.vocab_size)  # once: fresh memory costs a fault for each 4 KB
         self._pool: PagePool | None = None
 
     def takes(self, plan, pool: PagePool) -> bool:
@@ -93,13 +92,13 @@ class Native:
             cos, sin: (R, 1, Dh), the sines with the sign of the half that they meet.
 
         Returns:
-            Logits (R, V), fp32, which the next pass overwrites.
+            Logits (R, V), fp32.
         """
         if pool is not self._pool:
             self._take_memory(pool)
         cos, sin = cos.float().contiguous(), sin.float().contiguous()
         rows = len(plan.tokens)
-        logits = self._logits[:rows]
+        logits = torch.empty(rows, self.vocab_size)
         sights = self._sights(plan, rows)
         laid = Pass(
             rows, plan.tokens.data_ptr(), plan.positions.data_ptr(), plan.table.data_ptr(), plan.table.shape[1],
