@@ -63,6 +63,8 @@ def test_a_mask_and_other_dtypes_go_through_torch():
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
     own = attention(torch.float32, CPU)
     torch.testing.assert_close(own(q, k, v, mask=mask), expected.transpose(1, 2))
+    elsewhere = torch.empty(1, 4, 5, 16, device="meta")  # of a model that is spread over devices
+    assert own(elsewhere, elsewhere, elsewhere).shape == (1, 5, 4, 16)
     assert attention(torch.float16, CPU) is plain_attention
     assert attention(torch.float32, CPU, compile=False) is plain_attention
 

@@ -1,6 +1,7 @@
 """Compiled passes give what torch gives, and nobody depends on there being a compiler."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,3 +135,19 @@ def test_without_a_compiler_all_goes_through_torch(model, chat, monkeypatch, tmp
         monkeypatch.setattr(f"vlm.engine.{module}.library", library.__wrapped__)
     steps, engine = answers(model, chat, 2, True)
     assert engine.scheduler.weights.native is None and all(len(s) == 20 for s in steps)
+
+
+def test_without_a_place_for_it_all_goes_through_torch(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiled.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="g++"))
+    monkeypatch.setenv("CXX", "g++")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert library.__wrapped__() is None
+
+    def homeless():
+        raise RuntimeError("no home directory")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(compiled.Path, "home", homeless)
+    assert library.__wrapped__() is None
+    assert caplog.text.count("could not be compiled") == 2

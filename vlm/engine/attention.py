@@ -60,7 +60,8 @@ def attention(dtype: torch.dtype, device: torch.device, compile: bool = True) ->
     run.restype = None
 
     def attend(q, k, v, *, bias=None, causal=False, mask=None):
-        if mask is not None or {q.dtype, k.dtype, v.dtype} != {dtype}:
+        elsewhere = q.device.type != "cpu"  # of layers that are spread over devices only some are in main memory
+        if mask is not None or elsewhere or {q.dtype, k.dtype, v.dtype} != {dtype}:
             return plain_attention(q, k, v, bias=bias, causal=causal, mask=mask)
         q, k, v = (t if t.stride(3) == 1 else t.contiguous() for t in (q, k, v))
         batch, n_heads, queries, dim = q.shape

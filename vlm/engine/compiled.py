@@ -42,7 +42,9 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
+        processor = next(
+            (x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith(("flags", "Features"))), ""
+        )
         texts = [path.read_text() for path in (*SOURCES, *HEADERS)]
         parts = (*texts, str(FLAGS), version, processor, torch.__version__)
         name = hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
@@ -57,7 +59,7 @@ def library() -> ctypes.CDLL | None:
                 subprocess.run(command, capture_output=True, text=True, check=True)
                 built.replace(target)
         return ctypes.CDLL(str(target))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # RuntimeError: a user without a home
         reason = getattr(error, "stderr", None) or str(error)
         log.warning("the engine goes through torch: its passes could not be compiled (%s)", reason.split("\n")[0])
         return None
