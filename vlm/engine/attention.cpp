@@ -6,7 +6,7 @@
 //   keys (Dh, 64 keys) and values (keys, 64 of Dh), neighbours along the sum side by side where bf16 is multiplied in
 //   pairs. That costs a percent or two of the products.
 // - Scores, softmax and sums are fp32; probabilities are rounded to the values' type, as torch does.
-// - vlm/engine/native.py lays out the struct; both must agree.
+// - vlm/engine/attention.py lays out the struct; both must agree.
 //
 // Shapes: B batch, H heads, Hkv key/value heads, G = H / Hkv, T queries, S keys, Dh head_dim.
 

@@ -5,7 +5,7 @@
 // - Sums, softmax and the residual stream are fp32 whatever the weights are. Products of bf16 weights take bf16
 //   activations where the processor multiplies those (AVX-512 BF16), fp32 ones elsewhere.
 // - Rows of the batch never meet: what a row gets does not depend on the others.
-// - vlm/engine/native.py compiles this and lays out the structs; both must agree.
+// - vlm/engine/compiled.py compiles this, vlm/engine/native.py lays out the structs; both must agree.
 //
 // Shapes: R rows, D dim, F hidden_dim, H heads, Hkv key/value heads, G = H / Hkv, Dh head_dim, V vocabulary, N tokens
 // attended to; matrices are (outputs, inputs), row by row.

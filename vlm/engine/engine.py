@@ -68,8 +68,8 @@ class Engine:
         limits: of rows, memory and time.
         tokenizer: for answers with a constraint.
         fuse: False reads the model's modules as they are, for a model that is still being trained.
-        compile: False leaves out compiled passes (vlm/engine/native.py) on a CPU with a compiler, and CUDA graphs
-            (vlm/engine/graphs.py).
+        compile: False leaves out compiled passes (vlm/engine/native.py) and attention (vlm/engine/attention.py) on a
+            CPU with a compiler, and CUDA graphs (vlm/engine/graphs.py).
     """
 
     def __init__(

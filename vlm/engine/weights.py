@@ -151,7 +151,7 @@ class DecoderWeights:
     Args:
         fuse: join layers that read the same input; False leaves the model's modules and storage alone (training).
         pack: repack for oneDNN; None where it pays and fits.
-        compile: take passes of a few single tokens through compiled code (vlm/engine/native.py).
+        compile: take passes of a few single tokens (vlm/engine/native.py) and attention of prompts through C++.
     """
 
     def __init__(self, decoder: Decoder, fuse: bool = True, pack: bool | None = None, compile: bool = False):
