@@ -13,7 +13,7 @@ from vlm.engine import Engine, Sampling, compiled, native
 from vlm.engine.compiled import library
 from vlm.engine.native import Native, runs
 from vlm.engine.quantize import quantize
-from vlm.engine.weights import DecoderWeights
+from vlm.engine.weights import DecoderWeights, PackedProjection, should_pack
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no g++")
 WORDS = "how many red circles are there is a blue square left of the large green star".split()
@@ -109,6 +109,16 @@ def test_weights_stay_the_models_own(chat):
     joined = weights.layers[0].qkv.weight
     assert joined.data_ptr() == model.decoder.layers[0].attn.q_proj.weight.data_ptr()  # a view, no second copy
     assert torch.equal(joined, torch.cat([before[f"layers.0.attn.{name}_proj.weight"] for name in "qkv"]))
+
+
+def test_bfloat16_is_packed_where_the_processor_multiplies_it(monkeypatch):
+    decoder = tiny_model().to(torch.bfloat16).decoder
+    can = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert should_pack(decoder) == can
+    if can:
+        PackedProjection(torch.ones(8, 8, dtype=torch.bfloat16))
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert not should_pack(decoder) and should_pack(decoder.float())
 
 
 def test_what_is_no_plain_decoder_goes_through_torch(chat):

@@ -102,7 +102,8 @@ def should_pack(module: nn.Module) -> bool:
     weight = next(module.parameters())
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if weight.dtype not in (torch.float32, torch.bfloat16):
+    bf16 = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32  # not without AVX-512
+    if weight.dtype not in (torch.float32, bf16):
         return False
     size = sum(p.numel() * p.element_size() for p in module.parameters())
     return size < PACK_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
