@@ -58,13 +58,30 @@ DRESSES = (
 def test_words_are_found_in_whatever_dress(text):
     verdict = guard().check([user(text)])
     assert (verdict.safe, verdict.categories, verdict.stage, verdict.source) == (False, ("S1",), "prompt", "small")
-    other = text.translate(str.maketrans("bｂBeｅE3", "ttTooOo"))  # two letters off, which nothing mends
+    other = text.translate(str.maketrans("bｂB", "ttT"))
     assert verdict.score > 0.9 and guard().check([user(other)]).safe
 
 
 def test_hazards_beside_the_likeliest():
     assert guard().check([user("a zebra and a gnu")]).categories == ("S9",)
     assert guard().check([user("a gnu")]).safe
+
+
+def test_typed_words_count_as_typed_and_print_also_as_it_may_have_been_misread():
+    assert guard().check([user("a zebro")]).safe  # it may be a word of its own
+    assert not guard({(0, 0, 255): "a zebro"}).check([user("What is it?", BLUE)]).safe
+
+
+def test_print_counts_as_it_was_read_too():
+    """A word that is harmful by itself stays so though a harmless one is a letter away."""
+    rows = guard().head.rows(["a"], [("a zebro", None)])
+    assert len({tuple(ids.flatten().tolist()) for ids, _ in rows}) == len(rows) == 5  # typed; print in two ways, twice
+
+
+def test_harmless_sentences_around_one_take_nothing_away():
+    rows = guard().head.rows(["I like it here. Where is a zebra now?\nThank you very much. Bye."])
+    assert [len(ids) for ids, _ in rows] == [14, 4, 5, 4]
+    assert len(guard().head.rows(["Where is a zebra now?"])) == 1
 
 
 @pytest.mark.parametrize("at", [0, 1, 127, 128, 500, 2999])

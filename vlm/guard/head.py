@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
 from vlm.config import from_dict
 from vlm.guard.taxonomy import CATEGORIES
-from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, split_words, windows
+from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, sentences, split_words, windows
 
 FORMAT, VERSION = "gated-vlm-guard", 1
 MAX_PICTURE_TOKENS = 64
@@ -105,34 +105,46 @@ class GuardHead(nn.Module):
         """Ids (T, K) of the first window of the typed words and of those read; see `windows` for all of them."""
         return self.windows(text, read)[0]
 
-    def windows(self, text: str, read: str = "") -> list[Tensor]:
-        """Ids (T, K) of every window of a request, none left out: windows of typed and of read words side by side."""
+    def windows(self, text: str, read: str = "", mend: bool = True) -> list[Tensor]:
+        """Ids (T, K) of every window of a request, none left out: windows of typed and of read words side by side.
+
+        `mend` takes unknown words for known ones a letter away, as readers of print need it.
+        """
         c = self.config
         typed, seen = (windows(split_words(t), c.window, c.overlap) for t in (text, read))
         n = max(len(typed), len(seen))
         rows = []
         for i in range(n):  # the shorter one's last window stands beside the longer one's others
-            ids = self.words.encode(typed[min(i, len(typed) - 1)], TYPED)
-            ids += self.words.encode(seen[min(i, len(seen) - 1)], READ)
+            ids = self.words.encode(typed[min(i, len(typed) - 1)], TYPED, mend)
+            ids += self.words.encode(seen[min(i, len(seen) - 1)], READ, mend)
             rows.append(torch.tensor(ids, dtype=torch.long).view(-1, N_PARTS))
         return rows
 
     def rows(self, texts: Sequence[str], seen: Sequence[tuple[str, Tensor | None]] = ()) -> list[tuple]:
         """All that is judged of a request, as ids (T, K) and picture features: its worst row counts.
 
-        What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
-        harmless words beside a picture nor a harmless picture take anything away.
+        What is typed is judged alone, whole and sentence by sentence, what stands in a picture as if it had been typed,
+        and both together: neither harmless words beside a picture or around a sentence nor a harmless picture take
+        anything away. Print counts as it was read and mended: who types "glock" does not mean a lock.
 
         Args:
             texts: each is judged by itself.
             seen: words and features (S, C) of each picture.
         """
-        alone = [text for text in texts if text.strip()] + [read for read, _ in seen if read.strip()]
-        if not seen and not alone:
-            alone = [""]
-        found: list[tuple] = [(ids, None) for text in alone for ids in self.windows(text)]
-        found += [(ids, states) for text in texts for read, states in seen for ids in self.windows(text, read)]
+        typed = dict.fromkeys(s for text in texts if text.strip() for s in (text, *sentences(text)))
+        printed = [read for read, _ in seen if read.strip()]
+        if not seen and not typed:
+            typed = {"": None}
+        found: list[tuple] = [(ids, None) for text in typed for ids in self.windows(text, mend=False)]
+        found += [(ids, None) for read in printed for ids in self._readings("", read)]
+        found += [(ids, states) for text in texts for read, states in seen for ids in self._readings(text, read)]
         return found
+
+    def _readings(self, text: str, read: str) -> list[Tensor]:
+        """Windows of typed words and print, as it was read and, where that differs, mended; print alone as if typed."""
+        both = [self.windows(text, read, mend) if text else self.windows(read, mend=mend) for mend in (False, True)]
+        same = all(map(torch.equal, *both)) if len(both[0]) == len(both[1]) else False
+        return both[0] if same else [*both[0], *both[1]]
 
     def forward(
         self, text_ids: Tensor, text_mask: Tensor,

@@ -137,10 +137,10 @@ class Words:
         """The row of a word or a pair among the counted."""
         return 1 + zlib.crc32(text.encode()) % (self.n_counted - 1) if self.n_counted else 0
 
-    def encode(self, words: Sequence[str], segment: int) -> list[tuple[int, ...]]:
+    def encode(self, words: Sequence[str], segment: int, mend: bool = True) -> list[tuple[int, ...]]:
         """N_PARTS ids for each word of a segment, `TYPED` or `READ`."""
         rows = []
-        words = self.repair(words)
+        words = self.repair(words) if mend else words
         for i, word in enumerate(words):
             whole, meaning, *hashed = self.ids(word)
             pair = self.counted(f"{words[i - 1]} {word}") if i else 0
@@ -158,6 +158,12 @@ def one_off(a: str, b: str) -> bool:
     i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     x, y = a[i:], b[i:]
     return x[1:] == y or x == y[1:] or x[1:] == y[1:] or (x[:2] == y[1::-1] and x[2:] == y[2:])
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text, of three words and more, where it has several."""
+    found = [s for s in re.split(r"(?<=[.?!;])\s+|\n+", text) if len(s.split()) > 2]
+    return found if len(found) > 1 else []
 
 
 def windows(words: Sequence[str], size: int, overlap: int) -> list[list[str]]:
