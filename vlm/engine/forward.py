@@ -23,11 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.cross_attention import KeyValue
-from vlm.engine.attention import Attend
+from vlm.engine.attention import Attend, plain_attention
 from vlm.engine.pages import PAGE, Memory, PagePool, pages_for
 from vlm.engine.pictures import Encoded
 from vlm.engine.weights import CrossLayer, DecoderWeights, Layer
 from vlm.rope import rotary
+
+FEW = 16  # queries to a head of keys, below which laying out the keys for compiled attention costs more than it saves
 
 Seen = tuple[Encoded, int, int]  # pictures and the half-open interval of their tokens
 
@@ -245,7 +247,8 @@ def _cross_layer(layer: CrossLayer, x: Tensor, plan: Plan, number: int, config, 
     out = torch.empty_like(q)
     for here, (pictures, start, end) in plan.sights:
         key, value = (t[:, :, start:end].to(x.device) for t in pictures.image[number])  # (1, Hkv, S, Dh)
-        out[here] = attend(q[None, here].transpose(1, 2), key, value)[0]
+        few = (here.stop - here.start) * config.n_heads < FEW * config.n_kv_heads
+        out[here] = (plain_attention if few else attend)(q[None, here].transpose(1, 2), key, value)[0]
     h = torch.addcmul(h, layer.attn_gate.tanh(), layer.o(out.flatten(1)))
     h = torch.addcmul(h, layer.ffn_gate.tanh(), layer.ffn(layer.ffn_norm(h)))
     return h if plan.seeing is None else x.index_copy(0, plan.seeing, h)
