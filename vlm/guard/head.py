@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
 from vlm.config import from_dict
 from vlm.guard.taxonomy import CATEGORIES
-from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, sentences, split_words, windows
+from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, split_words, windows
 
 FORMAT, VERSION = "gated-vlm-guard", 1
 MAX_PICTURE_TOKENS = 64
@@ -123,18 +123,18 @@ class GuardHead(nn.Module):
     def rows(self, texts: Sequence[str], seen: Sequence[tuple[str, Tensor | None]] = ()) -> list[tuple]:
         """All that is judged of a request, as ids (T, K) and picture features: its worst row counts.
 
-        What is typed is judged alone, whole and sentence by sentence, what stands in a picture as if it had been typed,
-        and both together: neither harmless words beside a picture or around a sentence nor a harmless picture take
-        anything away. Print counts as it was read and mended: who types "glock" does not mean a lock.
+        What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
+        harmless words beside a picture nor a harmless picture take anything away. Print counts as it was read and
+        mended, what is typed as it stands: who types "glock" does not mean a lock.
 
         Args:
             texts: each is judged by itself.
             seen: words and features (S, C) of each picture.
         """
-        typed = dict.fromkeys(s for text in texts if text.strip() for s in (text, *sentences(text)))
+        typed = [text for text in texts if text.strip()]
         printed = [read for read, _ in seen if read.strip()]
         if not seen and not typed:
-            typed = {"": None}
+            typed = [""]
         found: list[tuple] = [(ids, None) for text in typed for ids in self.windows(text, mend=False)]
         found += [(ids, None) for read in printed for ids in self._readings("", read)]
         found += [(ids, states) for text in texts for read, states in seen for ids in self._readings(text, read)]

@@ -160,12 +160,6 @@ def one_off(a: str, b: str) -> bool:
     return x[1:] == y or x == y[1:] or x[1:] == y[1:] or (x[:2] == y[1::-1] and x[2:] == y[2:])
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences and lines of a text, of three words and more, where it has several."""
-    found = [s for s in re.split(r"(?<=[.?!;])\s+|\n+", text) if len(s.split()) > 2]
-    return found if len(found) > 1 else []
-
-
 def windows(words: Sequence[str], size: int, overlap: int) -> list[list[str]]:
     """Pieces of at most `size` words that share `overlap` with the one before; one empty piece for no words."""
     step = size - overlap
