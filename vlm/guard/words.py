@@ -4,8 +4,8 @@ Notable here:
 - A word is the sum of what is known of it whole, if it stood in the training data, of what a lexicon says that it or
   its base form means, and of its hashed prefixes, suffixes and trigrams: a word that was misread or never seen still
   resembles its relatives.
-- A word that is not known is read as a known one that is one letter away, or as two that have grown together; two
-  pieces of a word as one: reading print does that to words, and so do people who hide them.
+- Print is mended too: a word that is not known counts as a known one that is one letter away, or as two that have grown
+  together, two pieces of a word as one. Who types a word means it: typed ones are judged as they stand.
 - No word is too long and no text: `windows` cuts long text into pieces that overlap and leaves nothing out.
 """
 
@@ -138,7 +138,7 @@ class Words:
         return 1 + zlib.crc32(text.encode()) % (self.n_counted - 1) if self.n_counted else 0
 
     def encode(self, words: Sequence[str], segment: int, mend: bool = True) -> list[tuple[int, ...]]:
-        """N_PARTS ids for each word of a segment, `TYPED` or `READ`."""
+        """N_PARTS ids for each word of a segment, `TYPED` or `READ`, or of what `repair` makes of them."""
         rows = []
         words = self.repair(words) if mend else words
         for i, word in enumerate(words):

@@ -10,21 +10,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from encoders.tiled_vit import prime_factors
 from vlm.config import BackboneConfig, EncoderConfig
 from vlm.data.sample import Sample, Thing
 from vlm.data.worlds import COLORS, SIZES, WHAT
 from vlm.image import Grid, fit_size
 
 FINE = 2
-CELLS = {
-    "what": FINE,
-    "color": 1,
-    "size": 1,
-    "center": 1,
-    "place": FINE,
-    "word": FINE,
-    "line": 1,
-}  # along a patch's side
+# along the side of a patch
+CELLS = {"what": FINE, "color": 1, "size": 1, "center": 1, "place": FINE, "word": FINE, "line": 1}
 CLASSES = {
     "what": len(WHAT), "color": len(COLORS), "size": len(SIZES), "center": 4, "place": 16, "word": 8, "line": 8,
     "stem": len(WHAT),
@@ -34,8 +28,6 @@ _WHAT, _COLORS, _SIZES = ({name: i for i, name in enumerate(names)} for names in
 
 def label_cells(encoder: EncoderConfig | BackboneConfig | None) -> dict[str, int]:
     """Kinds of labels that an encoder learns from, and their cells along the side of a patch."""
-    from encoders.tiled_vit import prime_factors
-
     if isinstance(encoder, EncoderConfig) and encoder.stem_blocks:
         return CELLS | {"stem": prime_factors(encoder.patch_size)[-1]}
     return CELLS
