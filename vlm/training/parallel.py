@@ -4,6 +4,7 @@ Each process draws its own micro-batches and averages gradients with the others 
 one thread each outrun one process of N threads when matrices are small: there is one meeting a step, not hundreds.
 """
 
+import atexit
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,4 +59,11 @@ def join(device: torch.device) -> Group:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        atexit.register(_leave)
     return Group(dist.get_rank(), size)
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter ends: one that still runs then aborts the process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
