@@ -265,6 +265,9 @@ class ReceiptAsker(Asker):
                 return self.yes_no("more", family, self.costs[i] > self.costs[j], x=x, y=y)
         yes = rng.random() < 0.5
         key, truth = ("is total", made.sums["total"]) if u < 0.85 else ("adds up", sum(self.costs))
+        if (key, yes) in self.asked:  # else there were more wrong sums than right ones to ask about
+            return None
+        self.asked.add((key, yes))
         return self.yes_no(key, family, yes, "total" if key == "is total" else "",
                            x=made.money(truth if yes else self.wrong(truth)))  # fmt: skip
 

@@ -5,10 +5,13 @@
 """
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from vlm.data.sample import Question
 
+T = TypeVar("T")
 Phrasings = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -21,6 +24,14 @@ _IRREGULAR = {"mouse": "mice", "sheep": "sheep", "fish": "fish", "foot": "feet",
 def pick(rng: random.Random, options):
     """One of a sequence; `rng.choice` without its overhead, which counts here."""
     return options[int(rng.random() * len(options))]
+
+
+def either(rng: random.Random, yes: Sequence[T], no: Sequence[T]) -> tuple[bool, T] | None:
+    """(truth, option) with equal chance of both; None where one is never true here, for then the words would tell."""
+    if not yes or not no:
+        return None
+    truth = rng.random() < 0.5
+    return truth, pick(rng, yes if truth else no)
 
 
 def article(words: str) -> str:

@@ -78,10 +78,10 @@ class PairAsker:
         if self.combos:
             pairs = [("", *p) for p in sorted(HELD_OUT) if not any(s.match(("", *p)) for s in self.scenes)]
             return pick(self.rng, pairs) if pairs else None
-        looks = [look for look in self.numbers() if look[2]]
+        looks = list(self.numbers())
         for _ in range(4 if looks else 0):
             look = pick(self.rng, looks)
-            options = self.others("color" if look[1] and self.coin() else "shape", look)
+            options = self.others("color" if look[1] and (not look[2] or self.coin()) else "shape", look)
             found = pick(self.rng, options) if options else ANY
             if found != ANY and not any(s.match(found) for s in self.scenes):
                 return found

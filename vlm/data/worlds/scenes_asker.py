@@ -42,7 +42,6 @@ class Asker(TagAsker):
             self.asked = [i for i, (_, c, s) in enumerate(scene.looks) if (c, s) in HELD_OUT]
         self._tallies: dict[int, list[Look]] | None = None
         self._agreement: Agreement | None = None
-        self._lot = rng.random()
 
     def say(self, key: str, family: str, answer: str, x: Look = ANY, y: Look = ANY, **words) -> Question:
         """Put a question into words; a colour or shape asked for is called an object, never "the shape"."""
@@ -77,9 +76,9 @@ class Asker(TagAsker):
                 return z, c, s
         return None
 
-    def wish(self, noes: float) -> bool | None:
-        """Whether to seek a yes or a no, or neither where noes are too many; the same whenever this scene is asked."""
-        return True if self._lot < 0.5 else False if self._lot < 0.5 + 0.5 * noes else None
+    def described(self, pattern: tuple[int, int, int]) -> list[tuple[Look, int]]:
+        """The descriptions of a pattern that fit something in the scene, each with all that it fits."""
+        return [(look, self.scene.match(look)) for look in {told(whole, pattern): 0 for whole in self.scene.looks}]
 
     def present(self, pattern: tuple[int, int, int]) -> Look:
         """A description of something in the scene."""

@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vlm.data.sample import Question
-from vlm.data.worlds.language import DIRECTION, GENERIC, OPPOSITE, noun, pick
+from vlm.data.worlds.language import DIRECTION, GENERIC, OPPOSITE, either, noun, pick
 from vlm.data.worlds.refer import ANY, DIRECTIONS, Look, members, told
 
 if TYPE_CHECKING:
     from vlm.data.worlds.scenes_asker import Asker
 
 ATTRIBUTES = ("size", "color", "shape")
+YES_NO = ("no", "yes")
 LONGEST = 16  # words of a question
 SHORT = ((0, 0, 1), (0, 0, 1), (0, 1, 0), (0, 1, 0), (0, 1, 1))
-_NOES = {"three-hop": 0.75, "logic": 0.7}  # share kept of what is answered no, which is found more often
 _KEEP = (0.35, 0.6, 1.0, 1.0)  # share kept of small counts, which are the most frequent
 
 
@@ -72,15 +72,11 @@ def _among(asker: Asker, family: str, way: str, y: Look, sure: int, maybe: int) 
     rng, scene = asker.rng, asker.scene
     kind = rng.random()
     if kind < 0.4:
-        yes = asker.wish(_NOES[family])
-        if yes is None:
+        looks = asker.described(pick(rng, SHORT))
+        found = either(rng, [k for k, m in looks if m & sure], [k for k, m in looks if not m & (sure | maybe)])
+        if not found:
             return None
-        there = members(sure if yes else scene.all & ~(sure | maybe))
-        look = told(scene.looks[pick(rng, there)], pick(rng, SHORT)) if there else ANY
-        fit = scene.match(look)
-        if not there or bool(fit & sure) != yes or (not yes and fit & maybe):
-            return None
-        question = asker.say("exist beside", family, "yes" if yes else "no", look, y, d=way)
+        question = asker.say("exist beside", family, YES_NO[found[0]], found[1], y, d=way)
     elif kind < 0.7:
         look = ANY if rng.random() < 0.3 else told(pick(rng, scene.looks), pick(rng, SHORT))
         fit = scene.match(look)
@@ -114,15 +110,13 @@ def same_as(asker: Asker) -> Question | None:
             return None
         return _short(asker.say("same count", family, str(k), ANY, y, what=ATTRIBUTES[a]))
     if kind < 0.65:
-        yes = rng.random() < 0.44  # a no is found less often
-        pool = members(others if yes else scene.all & ~(1 << i))
-        pattern = pick(rng, ((0, 0, 1), (0, 1, 0), (0, 0, 0)))
-        if not pool or pattern[a]:
+        found: tuple[bool, Look] | None = (bool(others), ANY)
+        if not a or y[0] or rng.random() < 0.6:
+            looks = asker.described(pick(rng, [p for p in ((0, 0, 1), (0, 1, 0)) if not p[a]]))
+            found = either(rng, [k for k, m in looks if m & others], [k for k, m in looks if not m & others])
+        if not found:
             return None
-        x = told(scene.looks[pick(rng, pool)], pattern)
-        if bool(scene.match(x) & others) != yes:
-            return None
-        return _short(asker.say("same exist", family, "yes" if yes else "no", x, y, what=ATTRIBUTES[a]))
+        return _short(asker.say("same exist", family, YES_NO[found[0]], found[1], y, what=ATTRIBUTES[a]))
     b = pick(rng, [b for b in (1, 2) if b != a])
     if others.bit_count() != 1:
         return None

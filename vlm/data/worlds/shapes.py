@@ -8,14 +8,16 @@
 - Captions use the wide sense of the scenes world ("left of" = further left), in which whatever they say is true too.
 """
 
+import itertools
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
 from vlm.data.sample import Question, Sample, Thing
 from vlm.data.worlds.captions import captions
-from vlm.data.worlds.language import DIRECTION, article, ask, phrasings, pick, sentence
+from vlm.data.worlds.language import DIRECTION, article, ask, either, phrasings, pick, sentence
 from vlm.data.worlds.refer import DIRECTIONS, Scene
 from vlm.data.worlds.wording import SHAPES as PHRASINGS
 
@@ -70,37 +72,40 @@ class Asker:
             found &= self.masks.get(word, 0)
         return found
 
+    def phrase(self, words: Sequence[str]) -> tuple[str, int]:
+        """A noun phrase and its cells: "red shape", "circle", "small blue square"."""
+        return " ".join(words) + ("" if words[-1] in SHAPES else " shape"), self.cells(*words)
+
     def thing(self) -> tuple[str, int]:
-        """A noun phrase of one word that matters, and its cells: "red shape" or "circle"."""
-        if self.rng.random() < 0.5:
-            color = pick(self.rng, tuple(COLORS))
-            return f"{color} shape", self.cells(color)
-        shape = pick(self.rng, SHAPES)
-        return shape, self.cells(shape)
+        """A noun phrase of one word that matters, and its cells."""
+        return self.phrase([pick(self.rng, pick(self.rng, (tuple(COLORS), SHAPES)))])
 
     def exist(self) -> Question | None:
         rng = self.rng
-        yes = rng.random() < 0.5
-        size = pick(rng, (*RADIUS, "", ""))
-        for _ in range(12):
-            words = [w for w in (size, pick(rng, tuple(COLORS)), pick(rng, SHAPES)) if w]
-            if rng.random() < 0.15:
-                words = [pick(rng, words[-2:])]
-            if (self.cells(*words) != 0) == yes:
-                return self.say("exist", "exist", yes, " ".join(words) + ("" if words[-1] in SHAPES else " shape"))
-        return None
+        kinds = [tuple(COLORS), SHAPES]
+        if rng.random() < 0.15:
+            kinds = [pick(rng, kinds)]
+        elif rng.random() < 0.5:
+            kinds = [(pick(rng, tuple(RADIUS)),), *kinds]
+        made = [self.phrase(words) for words in itertools.product(*kinds)]
+        found = either(rng, [x for x, here in made if here], [x for x, here in made if not here])
+        return found and self.say("exist", "exist", *found)
 
     def attribute(self) -> Question | None:
         """Is a red shape a circle; is a circle red; now and then is a red shape blue."""
-        yes = self.rng.random() < 0.5
-        for _ in range(12):
-            x, here = self.thing()
-            word = pick(self.rng, (*COLORS, *SHAPES))
-            if x.split()[0] == word and self.rng.random() < 0.8:
-                continue
-            if here and (here & self.cells(word) != 0) == yes:
-                return self.say("is", "attribute", yes, x, y=word if word in COLORS else article(word))
-        return None
+        rng = self.rng
+        subjects, words = pick(rng, ((tuple(COLORS), SHAPES), (SHAPES, tuple(COLORS))))
+        if rng.random() < 0.1:
+            words = subjects
+        made = [(pick(rng, subjects), word) for word in words for _ in range(2)]
+        there = [pair for pair in made if self.cells(pair[0])]
+        found = either(
+            rng, [p for p in there if self.cells(*p)], [p for p in there if not self.cells(*p)]
+        )  # fmt: skip
+        if not found:
+            return None
+        yes, (x, y) = found
+        return self.say("is", "attribute", yes, self.phrase([x])[0], y=y if y in COLORS else article(y))
 
     def relate(self) -> Question | None:
         return self._chain("relate", 1)
@@ -109,17 +114,17 @@ class Asker:
         return self._chain("two-hop", 2)
 
     def _chain(self, family: str, n: int) -> Question | None:
-        yes = self.rng.random() < 0.5
-        for _ in range(20):
-            x, here = self.thing()
-            y, there = self.thing()
-            way = article(y)
-            for _ in range(n):
-                d = pick(self.rng, DIRECTIONS)
-                there, way = step(there, d), f"{DIRECTION[d]} {way}"
-            if here and (here & there != 0) == yes:
-                return self.say("relate", family, yes, x, way=way)
-        return None
+        rng = self.rng
+        y, there = self.thing()
+        way = article(y)
+        for _ in range(n):
+            d = pick(rng, DIRECTIONS)
+            there, way = step(there, d), f"{DIRECTION[d]} {way}"
+        made = [self.phrase([word]) for word in pick(rng, (tuple(COLORS), SHAPES))]
+        found = either(
+            rng, [x for x, here in made if here & there], [x for x, here in made if here and not here & there]
+        )  # fmt: skip
+        return found and self.say("relate", family, *found, way=way)
 
 
 FAMILIES = {

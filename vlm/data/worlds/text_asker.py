@@ -172,9 +172,10 @@ class Asker:
         if self.alone != "number" or not self.text.isdigit():
             return None
         number, yes = int(self.text), self.rng.random() < 0.5
-        off = 1 + int(self.rng.random() * max(number, 5))
-        other = number - off if yes else number + off
-        return self.say("greater", "compare", "yes" if yes else "no", n=other) if other >= 0 else None
+        if number < 2:  # what it were greater than would give the answer away
+            return None
+        off = 1 + int(self.rng.random() * (number // 2))
+        return self.say("greater", "compare", "yes" if yes else "no", n=number - off if yes else number + off)
 
     def retrieve(self) -> Question | None:
         """The word of a colour, at a place or after another; the one date or price; whether it says this."""
