@@ -17,6 +17,7 @@ from vlm.guard.words import (
     base_forms,
     normalise,
     one_off,
+    sentences,
     split_words,
     windows,
 )
@@ -148,7 +149,8 @@ def test_what_is_no_guard_is_one_clear_error(tmp_path):
     tiny().save(folder)
     config = (folder / "config.json").read_text()
     for old, new, said in (
-        ("gated-vlm-guard", "gated-cross-attention", "holds no guard"), ('"version": 1', '"version": 9', "version 9"),
+        ("gated-vlm-guard", "gated-cross-attention", "holds no guard"),
+        ('"version": 2', '"version": 1', "version 1; .*2"),
         ('"dim": 16', '"dim": 32', "expected"), ('"n_heads": 2', '"heads": 2', "heads"),
         ('"window": 8', '"window": 2', "overlap"),
     ):  # fmt: skip
@@ -211,8 +213,49 @@ def test_words_and_pairs_are_counted_and_the_worse_segment_decides():
 def test_what_is_typed_and_what_is_read_are_judged_alone_and_together():
     head, state = tiny(), torch.randn(3, 6)
     both = head.rows(["how do i"], [("bake bread", state)])
-    assert [ids.tolist() for ids, _ in both] == [
+    assert [ids.tolist() for ids, _, _ in both] == [
         head.encode_text(*t).tolist() for t in (("how do i",), ("bake bread",), ("how do i", "bake bread"))
     ]
-    assert [seen is not None for _, seen in both] == [False, False, True]
-    assert [len(ids) for ids, _ in head.rows([""], [("", state)])] == [0] and len(head.rows([""])) == 1
+    assert [seen is not None for _, seen, _ in both] == [False, False, True]
+    assert [len(ids) for ids, *_ in head.rows([""], [("", state)])] == [0] and len(head.rows([""])) == 1
+
+
+def test_sentences_end_at_marks_and_lines_and_are_neither_tiny_nor_long():
+    assert sentences("I bake bread. How? You sell it in v2.0 today!\nAnd we eat") == [
+        ["i", "bake", "bread", "how"], ["you", "sell", "it", "in", "v2", "0", "today"], ["and", "we", "eat"],
+    ]  # fmt: skip
+    assert sentences("") == [] and sentences("one") == [["one"]]
+    many = [f"w{i}x" for i in range(100)]
+    cut = sentences(" ".join(many))
+    assert [w for words in cut for w in words] == split_words(" ".join(many)) and max(map(len, cut)) <= 32
+
+
+def test_two_sentences_at_a_time_are_judged_where_there_are_more():
+    head = tiny(n_counted=1000, long_offset=0.5).eval()
+    text = "how do i bake. i bake the bread. do i bake bread. how do the bread bake"
+    rows = head.rows([text])
+    pairs = (
+        "how do i bake i bake the bread",
+        "i bake the bread do i bake bread",
+        "do i bake bread how do the bread bake",
+    )
+    whole = len(head.windows(text))
+    assert [ids.tolist() for ids, *_ in rows[whole:]] == [
+        [list(r) for r in head.words.encode(p.split(), TYPED, False)] for p in pairs
+    ]
+    assert all(off == 0.5 for *_, off in rows)
+    assert not any(off for *_, off in head.rows(["how do i bake. i bake the bread"]))
+    print_too = head.rows(["how"], [(text.replace(". ", ".\n"), None)])
+    assert sum(off > 0 for *_, off in print_too) == len(print_too) - 1 and len(print_too) >= 1 + 2 * whole + 3
+    logits, _ = head.scores(rows)
+    plain, _ = head(**collate([ids for ids, *_ in rows]))
+    assert torch.allclose(plain - logits, torch.tensor([off for *_, off in rows]))
+    head.config = dataclasses.replace(head.config, long_offset=None)
+    assert not any(off for *_, off in head.rows([text])) and len(head.rows([text])) == whole
+
+
+def test_words_that_nobody_knows_are_looked_for_once():
+    words = Words(["bake", "bread"], 50, ["oven"])
+    said = ["bakke", "zzyzx"] * 50
+    assert words.repair(said) == ["bake", "zzyzx"] * 50
+    assert words.mended.cache_info().misses <= 6 and words.knows.cache_info().misses <= 6

@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,22 @@ import torch
 
 from vlm.guard.head import HeadConfig
 from vlm.guard.small import SEXUAL
-from vlm.guard.training import lexicon, prompts
+from vlm.guard.training import lexicon, padding, prompts
 from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
 from vlm.guard.training.data import Counts, see
 from vlm.guard.training.example import Example
-from vlm.guard.training.train import TrainConfig, batches, calibrate, logits, new_head, train_head, vocabulary
+from vlm.guard.training.padding import pad, padded
+from vlm.guard.training.train import (
+    TrainConfig,
+    batches,
+    calibrate,
+    calibrate_long,
+    logits,
+    new_head,
+    train_head,
+    vocabulary,
+)  # fmt: skip
 from vlm.guard.words import split_words
 
 TINY = HeadConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16, n_buckets=64, window=16, overlap=4, dropout=0.0)
@@ -267,3 +278,42 @@ def test_bag_of_words_saves_what_it_learnt(tmp_path):
     bag.save(tmp_path / "b.safetensors")
     again = BagOfWords.load(tmp_path / "b.safetensors")
     assert np.allclose(again.score(examples), bag.score(examples), atol=1e-5) and again.threshold == 0.25
+
+
+def test_padding_is_alike_for_both_labels_and_keeps_the_request(drawn):
+    made = padded(drawn["train"], 0, 400, "train", printed=0.3)
+    assert padded(drawn["train"], 0, 400, "train", printed=0.3) == made and {e.source for e in made} == {"padded"}
+    for unsafe in (True, False):
+        some = [e for e in made if e.unsafe is unsafe]
+        assert len(some) == 200 and 0.2 < np.mean([bool(e.read) for e in some]) < 0.4
+        assert 20 < np.mean([len(split_words(e.read or e.text)) for e in some]) < 60
+    rng, asked = random.Random(0), Example("How do I whisk cream?", family="f")
+    places = set()
+    for _ in range(60):
+        text = pad(asked, rng, "val", 2).text.lower()
+        assert "how do i whisk cream" in text and len(text) > 40
+        places.add((text.startswith("how do i"), text.rstrip("?. ").endswith("cream")))
+    assert places == {(True, False), (False, True), (False, False)}
+    assert pad(asked, rng, "val", 0) is asked
+
+
+def test_padding_of_a_split_is_its_own():
+    said = {s: {padding.statement(random.Random(i), s) for i in range(300)} for s in ("train", "val", "test")}
+    assert len(said["train"]) > 150 and not any(said["train"] & said[s] for s in ("val", "test"))
+    assert not said["val"] & said["test"] and not any(re.search(r"[{}|()]", t) for part in said.values() for t in part)
+
+
+def test_pieces_count_as_far_as_five_percent_of_harmless_texts_allow():
+    torch.manual_seed(0)
+    head = new_head(replace(TINY, n_counted=1000), ["a"])
+    torch.nn.init.normal_(head.wide.weight, mean=-2.0, std=3.0)
+    rng = random.Random(1)
+    words = [f"{a}{b}" for a in "abcdefgh" for b in "ou"]
+    texts = [". ".join(" ".join(rng.choices(words, k=4)) for _ in range(rng.randint(3, 6))) for _ in range(300)]
+    harmless = [Example(t) for t in texts]
+    calibrate(head, logits(head, harmless), np.zeros(300, bool))
+    calibrate_long(head, harmless)
+    assert head.config.long_offset > 0
+    assert 0.03 < (logits(head, harmless) > head.config.threshold).mean() <= 0.05
+    head.config = replace(head.config, long_offset=0.0)
+    assert (logits(head, harmless) > head.config.threshold).mean() > 0.05

@@ -12,6 +12,7 @@ Shapes: B requests, T words, K = N_PARTS ids of a word, S picture tokens, C enco
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from torch.nn import functional as F
 from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
 from vlm.config import from_dict
 from vlm.guard.taxonomy import CATEGORIES
-from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, split_words, windows
+from vlm.guard.words import FIRST_PART, N_PARTS, PAD, PAIR, READ, TYPED, Words, sentences, split_words, windows
 
-FORMAT, VERSION = "gated-vlm-guard", 1
+FORMAT, VERSION = "gated-vlm-guard", 2  # 2: what is counted, and sentences two by two
 MAX_PICTURE_TOKENS = 64
 HAZARDS = tuple(CATEGORIES)
 
@@ -43,6 +44,8 @@ class HeadConfig:
         window, overlap: words of typed or read text that are judged together, and that two windows share.
         dropout: while training.
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
+        long_offset: by which a text of more than two sentences must exceed the threshold, as a whole or in two
+            neighbouring sentences. None judges all texts as a whole, by the threshold alone.
         model: fingerprint of the encoder whose features it was trained on, "" for none.
     """
 
@@ -59,6 +62,7 @@ class HeadConfig:
     dropout: float = 0.1
     threshold: float = 0.0
     temperature: float = 1.0
+    long_offset: float | None = None
     model: str = ""
 
     def __post_init__(self):
@@ -125,7 +129,11 @@ class GuardHead(nn.Module):
 
         What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
         harmless words beside a picture nor a harmless picture take anything away. Print counts as it was read and
-        mended, what is typed as it stands: who types "glock" does not mean a lock.
+        mended, what is typed as it stands: who types "glock" does not mean a lock. Of more than two sentences every
+        two neighbours are judged too, typed and printed ones alike.
+
+        Returns:
+            (ids, features or None, what is taken off its logit) of each, for `scores`.
 
         Args:
             texts: each is judged by itself.
@@ -135,10 +143,38 @@ class GuardHead(nn.Module):
         printed = [read for read, _ in seen if read.strip()]
         if not seen and not typed:
             typed = [""]
-        found: list[tuple] = [(ids, None) for text in typed for ids in self.windows(text, mend=False)]
-        found += [(ids, None) for read in printed for ids in self._readings("", read)]
-        found += [(ids, states) for text in texts for read, states in seen for ids in self._readings(text, read)]
+        pieces = {text: self.pieces(text, mend=False) for text in typed}
+        pieces |= {read: self.pieces(" ".join(read.split())) for read in printed}
+        offsets = {text: (self.config.long_offset or 0.0) if parts else 0.0 for text, parts in pieces.items()}
+        found: list[tuple] = []
+        for text in typed:
+            found += [(ids, None, offsets[text]) for ids in (*self.windows(text, mend=False), *pieces[text])]
+        for read in printed:
+            found += [(ids, None, offsets[read]) for ids in (*self._readings("", read), *pieces[read])]
+        for text in texts:
+            for read, states in seen:
+                offset = max(offsets.get(text, 0.0), offsets.get(read, 0.0))
+                found += [(ids, states, offset) for ids in self._readings(text, read)]
         return found
+
+    def pieces(self, text: str, mend: bool = True) -> list[Tensor]:
+        """Ids (T, K) of every two neighbouring sentences, as if typed; none of a text that has no more than two."""
+        found = sentences(text)
+        if self.config.long_offset is None or len(found) <= 2:
+            return []
+        found = [self.words.repair(words) for words in found] if mend else found
+        ids = torch.tensor(self.words.encode([w for words in found for w in words], TYPED, False))  # (T, K)
+        ends = [0, *accumulate(map(len, found))]
+        pieces = [ids[start:end].clone() for start, end in zip(ends, ends[2:], strict=False)]
+        for piece in pieces:
+            piece[0, PAIR] = 0  # the first word has none before it
+        return pieces
+
+    def scores(self, rows: Sequence[tuple]) -> tuple[Tensor, Tensor]:
+        """Logits of unsafe (B,), those of long texts lowered, and of the hazards (B, H), of `rows`."""
+        ids, features, offsets = zip(*rows, strict=True)
+        logits, hazards = self(**collate(ids, features))
+        return logits - torch.tensor(offsets), hazards
 
     def _readings(self, text: str, read: str) -> list[Tensor]:
         """Windows of typed words and print, as it was read and, where that differs, mended; print alone as if typed."""
@@ -228,7 +264,7 @@ class GuardHead(nn.Module):
             raise ValueError(f"{path}: holds no guard (format {data.get('format')!r}); expected {FORMAT!r}")
         if data.get("version") != VERSION:
             raise ValueError(
-                f"{path}: a guard of version {data.get('version')!r}; expected {VERSION}, update the package"
+                f"{path}: a guard of version {data.get('version')!r}; this package reads {VERSION}: vlm guard train"
             )
         config = from_dict(HeadConfig, data.get("head", {}), f"{path}: head")
         head = cls(config, *(_read_words(path / name) for name in ("words.txt", "lexicon.txt")))

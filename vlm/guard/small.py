@@ -5,7 +5,8 @@ Notable here:
   (vlm/guard/reading.py). Around that very model the guard uses its engine, so that a picture is encoded once for the
   guard and the answer; around any other, or once an adapter or quantization has changed the weights, the shipped model
   is loaded beside it, at the first picture.
-- Text of any length is judged in windows that overlap, each picture with each window; the worst counts.
+- Text of any length is judged in windows that overlap, each picture with each window, and sentence after sentence;
+  the worst counts.
 - It judges the last message alone, and with what was said to the model before; an answer alone, and with its question,
   but without the picture, which was judged before the answer, unless the policy judges answers only.
 - S4 is refused by rule, without having been trained on: sexual words and words for minors in one window.
@@ -23,7 +24,7 @@ import torch
 from vlm.chat import content_parts
 from vlm.engine import Engine
 from vlm.guard import WEIGHTS
-from vlm.guard.head import HAZARDS, GuardHead, collate
+from vlm.guard.head import HAZARDS, GuardHead
 from vlm.guard.ocr import LineReader
 from vlm.guard.policy import ALWAYS_REFUSED, Policy, Verdict, worst
 from vlm.guard.reading import Reader, Seen, fingerprint, states_dim
@@ -116,7 +117,7 @@ class SmallGuard:
         verdicts = [_rule([*texts, *(picture.words for picture in seen)])]
         for first in range(0, len(rows), ROWS):
             some = rows[first : first + ROWS]
-            logits, hazards = self.head(**collate(*zip(*some, strict=True)))
+            logits, hazards = self.head.scores(some)
             scores, hazards = self.head.probability(logits), hazards.float()
             if not torch.isfinite(scores).all() or not torch.isfinite(hazards).all():
                 raise ValueError(f"{self.source}: the scores are not finite; get the guard again")

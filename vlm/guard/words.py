@@ -6,7 +6,8 @@ Notable here:
   resembles its relatives.
 - Print is mended too: a word that is not known counts as a known one that is one letter away, or as two that have grown
   together, two pieces of a word as one. Who types a word means it: typed ones are judged as they stand.
-- No word is too long and no text: `windows` cuts long text into pieces that overlap and leaves nothing out.
+- No word is too long and no text: `windows` cuts long text into pieces that overlap and leaves nothing out, and
+  `sentences` cuts it where sentences end, so that harmless ones around a harmful one do not hide it.
 """
 
 import re
@@ -16,16 +17,19 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 
 PAD, TYPED, READ, UNKNOWN = range(4)  # rows of the embedding table before the words
-FIRST_PART, N_PARTS = 5, 21  # ids of a word: segment, whole, its row in the lexicon (0 for none), it and its pair with
-# the word before it among the counted (0 for none), and up to 16 hashed parts
+PAIR, FIRST_PART, N_PARTS = 4, 5, 21  # ids of a word: segment, whole, its row in the lexicon (0 for none), it and its
+# pair with the word before it among the counted (0 for none), and up to 16 hashed parts
 WORD = re.compile(r"\w+(?:'\w+)*")
 SPACED = re.compile(r"(?<![\w'])(?:\w([ .*_|/\\-]{1,3})(?:\w\1){2,}\w)(?!\w)")  # k.i.l.l, k i l l
 LEET = str.maketrans("0134578@$!|€", "oieastbasiie")
 DISGUISED = re.compile(r"[^\W\d_]*[0134578@$!|€]+[^\W\d_][^\W_]*")  # a digit or sign before a letter of the same word
 TWINS = str.maketrans("абвгеіјкмнорстухѕԁɡһ" + "αβεικνορτυχ", "abbreijkmhopctyxsdgh" + "abeiknoptux")  # look-alikes
 
+SENTENCE_END, SHORTEST, LONGEST = re.compile(r"(?<=[.!?])\s+|\n+"), 3, 32  # words of a sentence
+
 ENDINGS = (("ies", "y"), ("ied", "y"), ("ing", ""), ("ing", "e"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"),
            ("'s", ""), ("er", ""), ("er", "e"), ("ers", ""), ("ers", "e"), ("ly", ""))  # fmt: skip
+BY_LAST = {last: [pair for pair in ENDINGS if pair[0][-1] == last] for last in {end[-1] for end, _ in ENDINGS}}
 
 
 def normalise(text: str) -> str:
@@ -42,6 +46,21 @@ def split_words(text: str) -> list[str]:
     return ["0" * len(w) if w.isdigit() else w for w in WORD.findall(normalise(text))]
 
 
+def sentences(text: str) -> list[list[str]]:
+    """The words of each sentence, which ends at a mark or a line's end.
+
+    Shorter ones than `SHORTEST` words belong to the one before, longer ones than `LONGEST` are cut.
+    """
+    found: list[list[str]] = []
+    for sentence in SENTENCE_END.split(normalise(text)):
+        words = split_words(sentence)
+        if found and len(words) < SHORTEST:
+            found[-1] += words
+        else:
+            found += windows(words, LONGEST, 0)
+    return [words for words in found if words]
+
+
 def parts(word: str) -> list[str]:
     """What a word is made of: prefixes of 3 to 7 letters, suffixes of 2 to 4, and its first trigrams."""
     n = len(word)
@@ -54,7 +73,7 @@ def parts(word: str) -> list[str]:
 def base_forms(word: str) -> Iterator[str]:
     """A word and what it may be an inflection of, nearest first."""
     yield word
-    for ending, instead in ENDINGS:
+    for ending, instead in BY_LAST.get(word[-1:], ()):
         if word.endswith(ending) and len(word) - len(ending) > 1:
             base = word[: -len(ending)] + instead
             yield base
@@ -78,6 +97,7 @@ class Words:
         self.meanings = {word: 1 + i for i, word in enumerate(self.lexicon)}
         self.ids = lru_cache(100_000)(self._ids)
         self.mended = lru_cache(100_000)(self._mended)
+        self.knows = lru_cache(100_000)(self._knows)
 
     @property
     def n_rows(self) -> int:
@@ -90,7 +110,7 @@ class Words:
         found = (*dict.fromkeys(hashed),)[: N_PARTS - FIRST_PART]
         return self.rows.get(word, UNKNOWN), meaning, *found, *(PAD,) * (N_PARTS - FIRST_PART - len(found))
 
-    def knows(self, word: str) -> bool:
+    def _knows(self, word: str) -> bool:
         """Whether a word or its base form is in the vocabulary or the lexicon, or is no word at all but a number."""
         return word in self.rows or word.isdigit() or any(w in self.meanings for w in base_forms(word))
 
@@ -114,7 +134,8 @@ class Words:
         """A word that is not known: a known one a letter away, two known ones, or itself."""
         if self.knows(word) or not 4 <= len(word) <= 24:
             return (word,)
-        near = {w for key in shortened(word) for w in self.shorter.get(key, ()) if one_off(word, w)}
+        shorter = self.shorter
+        near = {w for key in shortened(word) if key in shorter for w in shorter[key] if one_off(word, w)}
         common = [w for w in near if w in self.rows]
         if not common and len(word) > 5:
             for i in range(2, len(word) - 1):

@@ -17,6 +17,7 @@ from vlm.guard.head import pool_tokens
 from vlm.guard.reading import Reader
 from vlm.guard.training import pictures, prompts
 from vlm.guard.training.example import Example
+from vlm.guard.training.padding import padded
 from vlm.image import preprocess
 
 
@@ -30,6 +31,7 @@ class Counts:
         emoji: pairs of a picture and a question. worlds: questions about the model's own worlds.
         headings: requests that stand over a list, typed; they are moved into pictures as well.
         printed: what is read in pictures and typed beside them, without the pictures. carriers: what is typed there.
+        padded: requests among harmless sentences, typed and printed.
         repeats: how often each of AILuminate's prompts is taken.
     """
 
@@ -41,6 +43,7 @@ class Counts:
     headings: int = 6_000
     printed: int = 8_000
     carriers: int = 800
+    padded: int = 8_000
     repeats: int = 3
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":
@@ -72,6 +75,8 @@ def draw(
     rng = random.Random(f"guard/carriers/{split}/{seed}")
     for _ in range(counts.carriers):
         found.append(Example(prompts.carrier(rng, split), family="carrier", source="templates"))
+    if counts.padded:
+        found += padded(texts, seed, counts.padded, split)
     if counts.printed:
         found += pictures.printed(shown, seed, counts.printed, split)
     if counts.typeset:

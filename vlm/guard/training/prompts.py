@@ -19,6 +19,7 @@ from vlm.guard.taxonomy import CATEGORIES
 from vlm.guard.training.example import SPLITS, Example
 
 CORPUS = Path(__file__).parent / "corpus"
+OTHERS = ("slots", "frames", "carriers", "padding")  # files of the corpus that hold no families
 HARMFUL, BENIGN = "+!", "-="
 ALTERNATIVES, SLOT = re.compile(r"\(([^()]*\|[^()]*)\)"), re.compile(r"\{(\w+)\}")
 DOUBLED = re.compile(r"(?:[^aeiou]|qu)[aeiou][bdgklmnprt]$")  # one consonant after one vowel: stab, stabbing
@@ -42,7 +43,8 @@ class Grammar:
         self.slots = {name: list(map(str.strip, rest.split("|"))) for name, rest in _named(folder / "slots.txt")}
         self.frames = read_sections(folder / "frames.txt")
         self.carriers = read_sections(folder / "carriers.txt")
-        self.families = [f for path in sorted(folder.glob("*.txt")) if path.stem not in ("slots", "frames", "carriers")
+        self.padding = read_sections(folder / "padding.txt")
+        self.families = [f for path in sorted(folder.glob("*.txt")) if path.stem not in OTHERS
                          for f in read_families(path)]  # fmt: skip
 
     def expand(self, template: str, rng: random.Random) -> str:

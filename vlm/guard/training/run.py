@@ -15,10 +15,12 @@ from vlm.guard.training.ailuminate import read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
 from vlm.guard.training.data import Counts, draw, see
 from vlm.guard.training.metrics import auroc, measure
-from vlm.guard.training.train import TrainConfig, calibrate, logits, train_head
+from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, train_head
+from vlm.guard.words import sentences
 
 HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**17, meaning_dim=48)
-VALIDATION = 0.08  # of the training counts
+VALIDATION = 0.08  # of the training counts, but for texts among harmless sentences:
+PADDED = 2_000
 
 
 def train_guard(
@@ -52,7 +54,8 @@ def train_guard(
         progress(f"{time.monotonic() - began:6.0f} s  {line}")
 
     drawn = {"train": draw("train", seed, counts, collected["train"], emoji=emoji)}
-    drawn["val"] = draw("val", seed, counts.scaled(VALIDATION), collected["val"], emoji=emoji)
+    held_out = replace(counts.scaled(VALIDATION), padded=round(PADDED * share))
+    drawn["val"] = draw("val", seed, held_out, collected["val"], emoji=emoji)
     note(f"drawn {len(drawn['train']):,} examples, {len(drawn['val']):,} for validation")
     seen = {}
     for split, examples in drawn.items():
@@ -75,7 +78,12 @@ def _validate(head: GuardHead, examples: list, features: list, note: Callable[[s
     """Put the threshold where 5 % of the harmless validation requests are, and say what it finds there."""
     unsafe = np.array([e.unsafe for e in examples])
     scores = logits(head, examples, features)
-    calibrate(head, scores, unsafe, np.array([bool(e.read) for e in examples]))
+    long = np.array([len(sentences(e.read or e.text)) > 2 and e.source == "padded" for e in examples])
+    calibrate(head, scores[~long], unsafe[~long], np.array([bool(e.read) for e in examples])[~long])
+    if (long & ~unsafe).any():
+        harmless = np.flatnonzero(long & ~unsafe)
+        calibrate_long(head, [examples[i] for i in harmless], [features[i] for i in harmless])
+        scores = logits(head, examples, features)
     found = {"all": measure(scores, scores > head.config.threshold, unsafe)}
     for source in sorted({e.source for e in examples}):
         rows = np.array([e.source == source for e in examples])

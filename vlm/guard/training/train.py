@@ -180,9 +180,25 @@ def logits(
     rows.sort(key=lambda row: len(row[1]))
     found = np.full(len(examples), -np.inf)
     for first in range(0, len(rows), size):
-        which, ids, seen = zip(*rows[first : first + size], strict=True)
-        np.maximum.at(found, list(which), head(**collate(ids, seen))[0].numpy())
+        some = rows[first : first + size]
+        np.maximum.at(found, [row[0] for row in some], head.scores([row[1:] for row in some])[0].numpy())
     return found
+
+
+def calibrate_long(
+    head: GuardHead, harmless: Sequence[Example], features: Sequence[Tensor | None] | None = None,
+    fpr: float = FALSE_POSITIVES,
+) -> GuardHead:  # fmt: skip
+    """Let sentences of long texts count as far as a share `fpr` of harmless long requests exceeds the threshold.
+
+    The share holds for typed and for printed ones, where there are `FEWEST`.
+    """
+    head.config = replace(head.config, long_offset=0.0)
+    scores, printed = logits(head, harmless, features), np.array([bool(e.read) for e in harmless])
+    groups = [scores, *(part for part in (scores[printed], scores[~printed]) if len(part) >= FEWEST)]
+    exceeded = max(float(np.quantile(part, 1 - fpr, method="higher")) for part in groups) + 1e-4
+    head.config = replace(head.config, long_offset=max(0.0, exceeded - head.config.threshold))
+    return head
 
 
 def calibrate(
