@@ -1,8 +1,12 @@
 """NLVR's published definition, and statements judged again from the boxes of things in its own pixels."""
 
 import collections
+import random
 import re
+import sys
 
+import pytest
+from PIL import Image
 from test_worlds import COLOR, draw
 
 from vlm.data.worlds import sample
@@ -74,7 +78,7 @@ def judge(text, s):
         hits = [touching(a, b) for t, a, u, b in pairs if fits(x, t) and fits(g[1], u)]
         assert hits
         return "close", True in hits
-    if g := re.search(rf"(?:all|every|each) {WORDS} (?:are|is) in (?:the same|one) box\.$", text):
+    if g := re.search(rf"\b(?:all|every|each) {WORDS} (?:are|is) in (?:the same|one) box\.$", text):
         return "same box", sum(n(g[1], b) > 0 for b in found) == 1
     if g := re.search(rf"the base is ({COLOR}) and the top is ({COLOR})", text):
         order = [sorted(b, key=lambda x: -x[1][1]) for b in found if len(b) > 1]
@@ -106,3 +110,19 @@ def test_the_wall_does_not_tell_whether_something_touches_it():
                 said[words].append(q.answer in ("yes", "true"))
     assert min(map(len, said.values())) > 80 and set(said) >= {"left edge", "bottom edge", "the edge", "a wall"}
     assert not {w: sum(a) / len(a) for w, a in said.items() if abs(sum(a) / len(a) - 0.5) > 0.13}
+
+
+@pytest.mark.parametrize("size", [64, 96, 192, 224])
+def test_nlvr_is_resampled_as_a_whole_picture_is(size, monkeypatch):
+    nlvr = sys.modules["vlm.data.worlds.nlvr"]
+    scaled, worst = nlvr.scaled, []
+
+    def compare(image, empty, size, places):
+        found, whole = scaled(image, empty, size, places), image.resize((4 * size, size), Image.Resampling.BILINEAR)
+        worst.append(max(abs(a - b) for a, b in zip(found.tobytes(), whole.tobytes(), strict=True)))
+        return found
+
+    monkeypatch.setattr(nlvr, "scaled", compare)
+    for i in range(12):
+        nlvr.nlvr(random.Random(i), size=size, split="train", n_questions=0)
+    assert max(worst) <= 2  # rounding

@@ -12,10 +12,12 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from vlm.data.sample import Sample, Thing
-from vlm.data.worlds.draw import RGB
+from vlm.data.worlds.draw import Box
 from vlm.data.worlds.language import NUMBERS, ask, listing, noun, pick, sentence
-from vlm.data.worlds.nlvr_judge import BOX, COLORS, FAMILIES, PAINT, SCATTER, SHAPES, SIDE, TOWERS, Item, Judge
+from vlm.data.worlds.nlvr_items import BOX, COLORS, SHAPES, SIDE, Item
+from vlm.data.worlds.nlvr_judge import FAMILIES, SCATTER, TOWERS, Judge
 
+PAINT = {"black": (0, 0, 0), "yellow": (255, 255, 0), "blue": (0, 153, 255)}
 GAP = 50  # between two boxes
 STEP = 21  # from one block of a tower to the next
 CLEAR = 2  # pixels between an item that touches no wall and the wall
@@ -69,16 +71,16 @@ def _captions(judge: Judge, rng: random.Random) -> list[str]:
     """Each box, the totals, and a true statement."""
     if judge.towers:
         parts = [
-            f"{w} {listing([i[1] for i in b])}" for w, b in zip(("Left", "middle", "right"), judge.boxes, strict=True)
+            f"{w} {listing([i[1] for i in b])}" for w, b in zip(("Left", "middle", "right"), judge.lists, strict=True)
         ]
         whole = "Towers from the base up: " + "; ".join(parts) + "."
     else:
         whole = " ".join(
-            f"{w} box: {_counts(b)}." for w, b in zip(("Left", "Middle", "Right"), judge.boxes, strict=True)
+            f"{w} box: {_counts(b)}." for w, b in zip(("Left", "Middle", "Right"), judge.lists, strict=True)
         )
     parts = []
     for color in COLORS:
-        n = sum(i[1] == color for i in judge.items)
+        n = judge.count(("", color, ""))
         if n:
             words = noun(("", color, "block" if judge.towers else ""), "item")
             parts.append(words[1] if n == 1 else f"{NUMBERS[n] if n < len(NUMBERS) else n} {words[2]}")
@@ -102,13 +104,19 @@ def _counts(items: list[Item], limit: int = 4) -> str:
     return listing(parts + ([f"{NUMBERS[more]} more"] if more else []))
 
 
-def _scaled(image: Image.Image, size: int, bar: RGB) -> Image.Image:
-    """The picture at a height; the bars between the boxes have one colour, so that only the boxes are resampled."""
-    whole, scale = Image.new("RGB", (4 * size, size), bar), size / BOX
-    for left in range(0, 4 * BOX, BOX + GAP):
-        first, last = max(int((left - 2) * scale), 0), min(int((left + BOX + 2) * scale) + 1, 4 * size)
-        part = (first / scale, 0, min(last / scale, 4 * BOX), BOX)
-        whole.paste(image.resize((last - first, size), Image.Resampling.BILINEAR, part), (first, 0))
+def scaled(image: Image.Image, empty: Image.Image, size: int, items: list[Box]) -> Image.Image:
+    """The picture at a height, as a bilinear resize of all of it gives it.
+
+    Where no item is, all rows are that of the empty picture; only around the items both directions are resampled.
+    """
+    scale, bilinear = size / BOX, Image.Resampling.BILINEAR
+    whole = empty.resize((4 * size, 1), bilinear).resize((4 * size, size), Image.Resampling.NEAREST)
+    reach = max(1.0, 1 / scale)  # source pixels that one target pixel takes from either side
+    for x0, y0, x1, y1 in items:
+        left, top = max(int((x0 - reach) * scale), 0), max(int((y0 - reach) * scale), 0)
+        right, bottom = min(int((x1 + reach) * scale) + 1, 4 * size), min(int((y1 + reach) * scale) + 1, size)
+        part = (left / scale, top / scale, min(right / scale, 4 * BOX), min(bottom / scale, BOX))
+        whole.paste(image.resize((right - left, bottom - top), bilinear, part), (left, top))
     return whole
 
 
@@ -119,23 +127,26 @@ def nlvr(
     towers = rng.random() < 0.4
     boxes = [_tower(rng) if towers else _scatter(rng) for _ in range(3)]
     bar, ground = rng.randrange(105, 150), rng.randrange(205, 222)
-    image = Image.new("RGB", (4 * BOX, BOX), (bar, bar, bar))
+    empty = Image.new("RGB", (4 * BOX, 1), (bar, bar, bar))
+    for left in range(0, 4 * BOX, BOX + GAP):
+        empty.paste((ground, ground, ground), (left, 0, left + BOX, 1))
+    image = empty.resize((4 * BOX, BOX), Image.Resampling.NEAREST)
     scale = size / BOX
-    things = []
+    things, places = [], []
     for k, items in enumerate(boxes):
         left = k * (BOX + GAP)
-        image.paste((ground, ground, ground), (left, 0, left + BOX, BOX))
         for name, color, shape, x, y in items:
             side = SIDE[name]
             x += left
+            places.append((x, y, x + side, y + side))
             if shape == "square":
-                image.paste(PAINT[color], (x, y, x + side, y + side))
+                image.paste(PAINT[color], places[-1])
             else:
-                image.paste(PAINT[color], (x, y, x + side, y + side), _mask(shape, side))
+                image.paste(PAINT[color], places[-1], _mask(shape, side))
             box = (round(x * scale), round(y * scale), round((x + side) * scale), round((y + side) * scale))
             things.append(Thing(box=box, what=shape, color=color, size=name))
     if size != BOX:
-        image = _scaled(image, size, (bar, bar, bar))
+        image = scaled(image, empty, size, places)
     judge = Judge(boxes, towers, rng, split)
     questions = ask(judge, FAMILIES, n_questions, families)
     return Sample(image=image, world="nlvr", captions=_captions(judge, rng), questions=questions, things=things)

@@ -1,253 +1,256 @@
 """Statements about the three boxes of the NLVR world, and whether they are true.
 
-- A statement is drawn until its truth is the one wanted, so both answers are equally frequent for every kind of
-  statement. What is not clear in the picture (a hair's breadth higher) is not stated.
+- A statement is made only where the boxes give it a true and a false twin that differ in what they name alone: the form
+  of the description, the numbers and the wall are the same. Both are then equally likely, so no phrase tells which.
+- Of what the boxes alone decide (ALONE) the commoner truth is stated less often.
+- What is not clear in the picture (a hair's breadth higher) is not stated.
 - The published sentences (Suhr et al. 2017) are human-written and serve evaluation; all wording here is our own.
 """
 
 import random
+from collections.abc import Callable
 
 from vlm.data.sample import Question
 from vlm.data.worlds.language import NUMBERS, article, noun, phrasings, pick, sentence
-from vlm.data.worlds.refer import Look
+from vlm.data.worlds.nlvr_items import BOX, COLORS, SHAPES, SIDES, Item, Items
+from vlm.data.worlds.refer import ANY, Look, members, told
 from vlm.data.worlds.wording_nlvr import NLVR as PHRASINGS
 
-PAINT = {"black": (0, 0, 0), "yellow": (255, 255, 0), "blue": (0, 153, 255)}
-COLORS = tuple(PAINT)
-SHAPES = ("circle", "square", "triangle")
-SIDE = {"small": 10, "medium": 20, "large": 30}
-SIDES = ("left", "right", "top", "bottom")
-BOX = 100
 BOXES = ("left", "middle", "right")
+WALLS = ("the edge", "a wall", "the wall")
 CLEAR = 8  # pixels of height between centres for "above"
-
-Item = tuple[str, str, str, int, int]  # size, colour, shape, x, y within the box
+_FORMS = ((1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1))
 
 
 class Judge:
     """Draws statements about three boxes. Each method below returns (truth, words), or None where it is not clear."""
 
     def __init__(self, boxes: list[list[Item]], towers: bool, rng: random.Random, split: str):
-        self.boxes, self.towers, self.rng, self.split = boxes, towers, rng, split
-        self.items = [item for box in boxes for item in box]
-        self.side = ""
+        self.lists, self.towers, self.rng, self.split = boxes, towers, rng, split
+        self.items = Items(boxes)
+        self.boxes, self.fit = self.items.boxes, self.items.fit
+        self.colors = [{i[1] for i in b} for b in boxes]  # of each box
+        self.heights = [len(b) for b in boxes]
+        self.kept: dict[str, int] = {}  # what a statement's twins share
+        self.forms = _FORMS[:2]
+        self.side, self.lot = "", rng.random()
 
-    def look(self) -> Look:
-        """A description: mostly of an item that is there, sometimes of any kind; never telling nothing."""
-        rng = self.rng
-        size, color, shape = pick(rng, self.items)[:3]
+    def look(self, second: bool = False) -> Look:
+        """A description of the form of this statement: mostly of an item that is there, sometimes of any."""
+        rng, items = self.rng, self.items.items
+        size, color, shape = items[int(rng.random() * len(items))][:3]
         if rng.random() < 0.35:
             color, shape = pick(rng, COLORS), pick(rng, SHAPES)
-        if self.towers:
-            return ("", color, "block")
-        u = rng.random()
-        if u < 0.12:
-            return (size, color, shape)
-        return ("", color, shape) if u < 0.6 else ("", color, "") if u < 0.8 else ("", "", shape)
+        return ("", color, "block") if self.towers else told((size, color, shape), self.forms[second])
 
-    def fits(self, look: Look, items: list[Item]) -> int:
-        """How many of the items a description fits."""
-        z, c, s = look
-        if self.towers:
-            s = ""
-        return len([i for i in items if (not z or i[0] == z) and (not c or i[1] == c) and (not s or i[2] == s)])
-
-    def near(self, k: int, least: int = 1) -> int:
-        """The number itself or one beside it."""
-        return max(k + pick(self.rng, (-1, 0, 0, 1)), least)
-
-    def pair(self) -> tuple[Look, Look] | None:
-        """Two different descriptions of the same form, of which neither includes the other."""
+    def looks(self) -> tuple[Look, Look] | None:
+        """Two different descriptions of the same form."""
         x, y = self.look(), self.look()
-        same_form = [bool(p) for p in x] == [bool(p) for p in y]
-        return (x, y) if x != y and same_form else None
+        return (x, y) if x != y else None
+
+    def keep(self, name: str, number: int) -> int:
+        """A number that stays while twins of a statement are sought."""
+        return self.kept.setdefault(name, number)
+
+    def near(self, k: int, least: int = 1, name: str = "k") -> int:
+        """The number itself or one beside it, which then stays."""
+        return self.kept.get(name) or self.keep(name, max(k + pick(self.rng, (-1, 0, 0, 1)), least))
+
+    def count(self, look: Look) -> int:
+        """How many items a description fits."""
+        return self.fit(look).bit_count()
+
+    def anything(self) -> bool:
+        """Whether this statement is about items of any kind."""
+        return bool(self.keep("any", self.rng.random() < 0.3 and not self.towers))
 
     def some(self):
         x = self.look()
-        return self.fits(x, self.items) > 0, {"x": x}
+        return self.fit(x) > 0, {"x": x}
 
     def none(self):
         x = self.look()
-        return self.fits(x, self.items) == 0, {"x": x}
+        return self.fit(x) == 0, {"x": x}
 
     def both(self):
-        found = self.pair()
+        found = self.looks()
         if not found:
             return None
-        x, y = found
-        return any(self.fits(x, b) and self.fits(y, b) for b in self.boxes), {"x": x, "y": y}
+        a, b = map(self.fit, found)
+        return any(a & box and b & box for box in self.boxes), {"x": found[0], "y": found[1]}
 
     def lacks(self):
         x = self.look()
-        return any(not self.fits(x, b) for b in self.boxes), {"x": x}
+        fit = self.fit(x)
+        return not all(fit & box for box in self.boxes), {"x": x}
 
     def total(self):
         x = self.look()
-        n = self.fits(x, self.items)
+        n = self.count(x)
         k = self.near(n)
         return n == k, {"x": x, "k": k}
 
     def at_least(self):
         x = self.look()
-        n = self.fits(x, self.items)
+        n = self.count(x)
         k = self.near(n + pick(self.rng, (0, 1)), 2)
         return n >= k, {"x": x, "k": k}
 
     def at_most(self):
         x = self.look()
-        n = self.fits(x, self.items)
+        n = self.count(x)
         k = self.near(n)
         return n <= k, {"x": x, "k": k}
 
     def numbers(self):
         """A box with two black circles and one blue square."""
-        found = self.pair()
+        found = self.looks()
         if not found:
             return None
-        x, y = found
-        box = pick(self.rng, self.boxes)
-        k, m = self.near(self.fits(x, box)), self.near(self.fits(y, box))
+        (x, y), box = found, pick(self.rng, self.boxes)
+        a, b = self.fit(x), self.fit(y)
+        k, m = self.near((a & box).bit_count()), self.near((b & box).bit_count(), name="m")
         words = f"{NUMBERS[m] if m <= 6 else m} {noun(y, 'item')[0 if m == 1 else 2]}"
-        return any(self.fits(x, b) == k and self.fits(y, b) == m for b in self.boxes), {"x": x, "k": k, "my": words}
+        truth = any((a & box).bit_count() == k and (b & box).bit_count() == m for box in self.boxes)
+        return truth, {"x": x, "k": k, "my": words}
 
     def same_box(self):
         x = self.look()
-        counts = [self.fits(x, b) for b in self.boxes]
-        return (max(counts) == sum(counts), {"x": x}) if sum(counts) > 1 else None
+        fit = self.fit(x)
+        return (any(fit & box == fit for box in self.boxes), {"x": x}) if fit & (fit - 1) else None
 
     def box_colors(self):
         """A box with items of just these two colours; a box with one of them alone would be a matter of taste."""
         c, e = self.rng.sample(COLORS, 2)
-        found = [{i[1] for i in b} for b in self.boxes]
-        truth = {c, e} in found
-        return None if not truth and any(f < {c, e} for f in found) else (truth, {"c": c, "e": e})
+        truth = {c, e} in self.colors
+        return None if not truth and any(f < {c, e} for f in self.colors) else (truth, {"c": c, "e": e})
 
     def close(self):
         """One item flush against another, which is as clear as it is when nothing is nearly so."""
-        x, y = self.look(), self.look()
-        found = [
-            adjacent(i, j) for b in self.boxes for i in b for j in b
-            if i is not j and self.fits(x, [i]) and self.fits(y, [j])
-        ]  # fmt: skip
-        if True not in found and (None in found or not found):
-            return None
-        return True in found, {"x": x, "y": y}
+        x, y = self.look(), self.look(second=True)
+        a, b = self.fit(x), self.fit(y)
+        near = [self.items.touching[i] for i in members(a)]
+        truth = any(sure & b for sure, _ in near)
+        apart = any(a & box and b & box and ((a | b) & box).bit_count() > 1 for box in self.boxes)
+        return (truth, {"x": x, "y": y}) if truth or apart and not any(maybe & b for _, maybe in near) else None
 
     def base_and_top(self):
         c, e = pick(self.rng, COLORS), pick(self.rng, COLORS)
-        return any(len(b) > 1 and b[0][1] == c and b[-1][1] == e for b in self.boxes), {"c": c, "e": e}
+        return any(len(b) > 1 and b[0][1] == c and b[-1][1] == e for b in self.lists), {"c": c, "e": e}
 
     def nth(self):
         """The second or third block from the base, or from the top, of some tower."""
-        n, end, c = pick(self.rng, (2, 2, 3)), pick(self.rng, ("top", "base")), pick(self.rng, COLORS)
-        hits = [len(b) >= n and b[n - 1 if end == "base" else -n][1] == c for b in self.boxes]
+        n, end, c = self.keep("n", pick(self.rng, (2, 2, 3))), pick(self.rng, ("top", "base")), pick(self.rng, COLORS)
+        hits = [len(b) >= n and b[n - 1 if end == "base" else -n][1] == c for b in self.lists]
         return any(hits), {"nth": ("second", "third")[n - 2], "end": end, "c": c}
 
     def like_ends(self):
         end = pick(self.rng, ("top", "base"))
-        return len({b[-1 if end == "top" else 0][1] for b in self.boxes}) < 3, {"end": end}
+        return len({b[-1 if end == "top" else 0][1] for b in self.lists}) < 3, {"end": end}
 
     def low(self):
-        k = pick(self.rng, (1, 2, 2, 3))
-        return any(len(b) <= k for b in self.boxes), {"x": ("", "", "block"), "k": k}
+        k = pick(self.rng, (1, 2))
+        return min(self.heights) <= k, {"x": ("", "", "block"), "k": k}
 
     def in_a_box(self):
-        x = ("", "", "") if self.rng.random() < 0.3 and not self.towers else self.look()
-        k = self.near(self.fits(x, pick(self.rng, self.boxes)))
-        return any(self.fits(x, b) == k for b in self.boxes), {"x": x, "k": k}
+        x = ANY if self.anything() else self.look()
+        fit = self.fit(x)
+        if x == ANY:
+            self.kept.pop("k", None)
+        k = self.near((fit & pick(self.rng, self.boxes)).bit_count())
+        return any((fit & box).bit_count() == k for box in self.boxes), {"x": x, "k": k}
 
     def boxes_with(self):
-        x = self.look()
-        k = pick(self.rng, (1, 2, 3))
-        return sum(self.fits(x, b) > 0 for b in self.boxes) == k, {"x": x, "kb": k}
+        x, k = self.look(), self.keep("kb", pick(self.rng, (1, 2, 3)))
+        fit = self.fit(x)
+        return sum(fit & box > 0 for box in self.boxes) == k, {"x": x, "kb": k}
 
     def two_colors(self):
         c, e = self.rng.sample(COLORS, 2)
-        k = max(len(pick(self.rng, self.boxes)), 2)
-        truth = any(len(b) == k and {i[1] for i in b} == {c, e} for b in self.boxes)
-        return truth, {"x": ("", "", ""), "k": k, "c": c, "e": e}
+        k = self.keep("k", max(pick(self.rng, self.heights), 2))
+        truth = any(n == k and f == {c, e} for n, f in zip(self.heights, self.colors, strict=True))
+        return truth, {"x": ANY, "k": k, "c": c, "e": e}
 
     def all_are(self):
         shape, c = pick(self.rng, SHAPES), pick(self.rng, COLORS)
-        colors = {i[1] for i in self.items if i[2] == shape}
-        return (colors == {c}, {"x": ("", "", shape), "c": c}) if colors else None
+        fit = self.fit(("", "", shape))
+        return (fit & self.fit(("", c, "")) == fit, {"x": ("", "", shape), "c": c}) if fit else None
 
     def every_box(self):
         x = self.look()
-        return all(self.fits(x, b) for b in self.boxes), {"x": x}
+        fit = self.fit(x)
+        return all(fit & box for box in self.boxes), {"x": x}
 
     def one_color(self):
         c = pick(self.rng, COLORS)
-        return any({i[1] for i in b} == {c} for b in self.boxes), {"c": c}
+        return {c} in self.colors, {"c": c}
 
     def n_colors(self):
         k = pick(self.rng, (2, 3))
-        return any(len({i[1] for i in b}) == k for b in self.boxes), {"k": k}
+        return any(len(found) == k for found in self.colors), {"k": k}
 
     def one_shape(self):
-        if any(len(b) == 1 for b in self.boxes):
+        if 1 in self.heights:
             return None
-        return any(len({i[2] for i in b}) == 1 for b in self.boxes), {}
+        return any(len({i[2] for i in b}) == 1 for b in self.lists), {}
 
     def more(self):
-        found = self.pair()
+        found = self.looks()
         if not found:
             return None
         x, y = found
-        return self.fits(x, self.items) > self.fits(y, self.items), {"x": x, "y": y}
+        return self.count(x) > self.count(y), {"x": x, "y": y}
 
     def box_with_more(self):
-        found = self.pair()
+        found = self.looks()
         if not found:
             return None
-        x, y = found
-        return any(self.fits(x, b) > self.fits(y, b) for b in self.boxes), {"x": x, "y": y}
+        a, b = map(self.fit, found)
+        return any((a & box).bit_count() > (b & box).bit_count() for box in self.boxes), {"x": found[0], "y": found[1]}
 
     def same_number(self):
-        return len({len(b) for b in self.boxes}) < 3, {}
+        return len(set(self.heights)) < 3, {}
 
     def above(self):
-        found = self.pair()
+        found = self.looks()
         if not found:
             return None
-        x, y = found
-        best = -BOX
+        best, heights = -BOX, self.items.heights
+        a, b = map(self.fit, found)
         for box in self.boxes:
-            tops = [i[4] + SIDE[i[0]] / 2 for i in box if self.fits(x, [i])]
-            lows = [i[4] + SIDE[i[0]] / 2 for i in box if self.fits(y, [i])]
-            if tops and lows:
-                best = max(best, max(lows) - min(tops))
-        return (best > 0, {"x": x, "y": y}) if best >= CLEAR or best < 0 else None
+            if a & box and b & box:
+                lowest = max(heights[i] for i in members(b & box))
+                best = max(best, lowest - min(heights[i] for i in members(a & box)))
+        return (best > 0, {"x": found[0], "y": found[1]}) if best >= CLEAR or best < 0 else None
 
-    def _touching(self) -> tuple[Look, list[int], str]:
+    def _touching(self) -> tuple[Look, int, str]:
         """A description, how many such items touch, and the wall meant, which stays while statements are tried."""
         x, side = self.look(), self.side
-        walls = [[i for i in b if touches(i, side)] for b in self.boxes]
-        where = f"the {side} edge" if side else pick(self.rng, ("the edge", "a wall", "the wall"))
-        if side == "bottom" and self.rng.random() < 0.5:
+        where = f"the {side} edge" if side else WALLS[self.keep("w", pick(self.rng, THREE))]
+        if side == "bottom" and self.keep("w", self.rng.random() < 0.5):
             where = "the base"
-        return x, [self.fits(x, b) for b in walls], where
+        return x, (self.fit(x) & self.items.walls[side]).bit_count(), where
 
     def touching(self):
-        x, counts, where = self._touching()
-        return sum(counts) > 0, {"x": x, "where": where}
+        x, n, where = self._touching()
+        return n > 0, {"x": x, "where": where}
 
     def n_touching(self):
-        x, counts, where = self._touching()
-        k = self.near(sum(counts))
-        return sum(counts) == k, {"x": x, "k": k, "where": where}
+        x, n, where = self._touching()
+        k = self.near(n)
+        return n == k, {"x": x, "k": k, "where": where}
 
     def box_n(self):
-        b = pick(self.rng, (0, 1, 2))
-        x = ("", "", "") if self.rng.random() < 0.3 and not self.towers else self.look()
-        n = self.fits(x, self.boxes[b])
+        b = pick(self.rng, THREE)
+        x = ANY if self.anything() else self.look()
+        n = (self.fit(x) & self.boxes[b]).bit_count()
         k = self.near(n)
         return n == k, {"x": x, "k": k, "box": BOXES[b]}
 
     def _end(self) -> tuple[str, str, list[bool]]:
         """A colour, an end, and for each tower whether that end has that colour; boxes list towers from the base."""
         c, end = pick(self.rng, COLORS), pick(self.rng, ("top", "base"))
-        return c, end, [b[-1 if end == "top" else 0][1] == c for b in self.boxes]
+        return c, end, [b[-1 if end == "top" else 0][1] == c for b in self.lists]
 
     def end(self):
         c, end, hits = self._end()
@@ -255,52 +258,57 @@ class Judge:
 
     def n_ends(self):
         c, end, hits = self._end()
-        k = pick(self.rng, (1, 2, 2, 3))
+        k = self.keep("kt", pick(self.rng, (1, 2, 2, 3)))
         return sum(hits) == k, {"c": c, "end": end, "kt": k}
 
     def box_end(self):
         c, end, hits = self._end()
-        b = pick(self.rng, (0, 1, 2))
+        b = pick(self.rng, THREE)
         return hits[b], {"c": c, "end": end, "box": BOXES[b]}
 
     def tallest(self):
         c, end, hits = self._end()
-        heights = [len(b) for b in self.boxes]
-        best = max(heights)
-        return (hits[heights.index(best)], {"c": c, "end": end}) if heights.count(best) == 1 else None
+        best = max(self.heights)
+        return (hits[self.heights.index(best)], {"c": c, "end": end}) if self.heights.count(best) == 1 else None
 
     def over(self):
         c, e = pick(self.rng, COLORS), pick(self.rng, COLORS)
-        return any(b[i + 1][1] == c and b[i][1] == e for b in self.boxes for i in range(len(b) - 1)), {"c": c, "e": e}
+        return any(b[i + 1][1] == c and b[i][1] == e for b in self.lists for i in range(len(b) - 1)), {"c": c, "e": e}
 
     def height(self):
         k = pick(self.rng, (1, 2, 3, 4))
-        return any(len(b) == k for b in self.boxes), {"x": ("", "", "block"), "k": k}
+        return k in self.heights, {"x": ("", "", "block"), "k": k}
 
     def n_height(self):
-        n, k = pick(self.rng, (2, 3, 4)), pick(self.rng, (1, 2, 3))
-        return sum(len(b) == n for b in self.boxes) == k, {"n": n, "kt": k}
+        n, k = pick(self.rng, (2, 3, 4)), self.keep("kt", pick(self.rng, (1, 2, 3)))
+        return self.heights.count(n) == k, {"n": n, "kt": k}
 
     def same_ends(self):
-        if any(len(b) == 1 for b in self.boxes):
+        if 1 in self.heights:
             return None
-        return any(b[0][1] == b[-1][1] for b in self.boxes), {}
+        return any(b[0][1] == b[-1][1] for b in self.lists), {}
 
-    def statement(self, key: str, method, truth: bool, tries: int = 9) -> str | None:
-        """The sentence of one kind with the wanted truth; None where the boxes do not make both true and false ones.
-
-        Else a kind that is seldom true of them would mostly be said where it is false, and its words would tell that.
-        Of a kind that has but one sentence the truth is what it is.
-        """
-        self.side = pick(self.rng, (*SIDES, "", "", ""))
+    def statement(self, key: str, method, truth: bool, tries: int = 12) -> str | None:
+        """The sentence of one kind with the wanted truth; None where the boxes do not make twins of both truths."""
+        rng = self.rng
+        self.side, self.forms = pick(rng, (*SIDES, "", "", "")), (pick(rng, _FORMS), pick(rng, _FORMS))
+        self.kept.clear()
         found = {}
         for _ in range(tries):
             made = method(self)
-            if made:
-                found[made[0]] = made[1]
-            if len(found) == 2 or method in ALONE:
-                return self.say(key, **found[truth]) if truth in found else None
+            if made is None:
+                continue
+            found[made[0]] = made[1]
+            if method in ALONE:
+                often = ALONE[method][self.towers][made[1].get("k", 0)]
+                return self.say(key, **made[1]) if made[0] == truth and self._even(often, truth) else None
+            if len(found) == 2:
+                return self.say(key, **found[truth])
         return None
+
+    def _even(self, often: float, truth: bool) -> bool:
+        """Whether to state what is true of a share of all pictures; the same whenever this picture is asked."""
+        return self.lot < ((1 - often) / often if truth else often / (1 - often))
 
     def say(self, key: str, x: Look = ("", "", ""), y: Look = ("", "", ""), k: int = 0, kb: int = 0, kt: int = 0,
             c: str = "", e: str = "", **words) -> str:  # fmt: skip
@@ -336,24 +344,6 @@ class Judge:
         return Question(text=form.format(s=text), answer=answers[truth], family=family)
 
 
-def touches(item: Item, side: str) -> bool:
-    """Whether an item touches a side of its box, or any side for ""."""
-    low, high = item[3:], [v + SIDE[item[0]] for v in item[3:]]
-    hits = {"left": low[0] == 0, "right": high[0] == BOX, "top": low[1] == 0, "bottom": high[1] == BOX}
-    return hits[side] if side else any(hits.values())
-
-
-def adjacent(a: Item, b: Item) -> bool | None:
-    """Whether two items of a box touch; None where they nearly do, or only with their corners."""
-    dx = max(a[3] - b[3] - SIDE[b[0]], b[3] - a[3] - SIDE[a[0]])
-    dy = max(a[4] - b[4] - SIDE[b[0]], b[4] - a[4] - SIDE[a[0]])
-    if max(dx, dy) >= 4:
-        return False
-    level = [2 * (p - q) + SIDE[a[0]] - SIDE[b[0]] == 0 for p, q in ((a[3], b[3]), (a[4], b[4]))]
-    flush = (dx == 0 and level[1] and "triangle" not in (a[2], b[2])) or (dy == 0 and level[0])
-    return True if flush else None
-
-
 _SHARED = {
     "count": [
         ("total", Judge.total),
@@ -385,5 +375,14 @@ TOWERS = {
     "position": [("end", Judge.end), ("n ends", Judge.n_ends), ("box end", Judge.box_end), ("tallest", Judge.tallest),
                  ("base and top", Judge.base_and_top), ("nth", Judge.nth)],
 }  # fmt: skip
-ALONE = (Judge.same_number, Judge.one_shape, Judge.same_ends)
+ALONE: dict[Callable, tuple[dict[int, float], dict[int, float]]] = {
+    Judge.n_colors: ({2: 0.78, 3: 0.59}, {2: 0.9, 3: 0.47}),
+    Judge.one_shape: ({0: 0.62}, {}),
+    Judge.same_number: ({0: 0.38}, {0: 0.65}),
+    Judge.same_ends: ({}, {0: 0.7}),
+    Judge.height: ({}, {1: 0.38, 2: 0.63, 3: 0.63, 4: 0.63}),
+    Judge.low: ({}, {1: 0.38, 2: 0.81}),
+}
+"""What the boxes alone decide -> of which share of scattered items and of towers it is true, by number."""
+THREE = (0, 1, 2)
 FAMILIES = {family: (lambda judge, family=family: judge.question(family)) for family in SCATTER}
