@@ -7,6 +7,7 @@ Notable here:
 """
 
 import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from vlm.guard.taxonomy import CATEGORIES
 from vlm.guard.training.ailuminate import read_ailuminate
 from vlm.guard.training.example import Example
 from vlm.guard.training.metrics import measure
+from vlm.guard.training.padding import pad
 
 COLUMNS = ("precision", "recall", "f1", "fpr", "auroc", "auprc")
+PADDED, SENTENCES = 600, (0, 1, 3, 6)  # requests that are measured among so many harmless sentences
 
 
 def evaluate_guard(
@@ -56,8 +59,32 @@ def evaluate_guard(
     if baselines is not None:
         for name, (s, f) in run_baselines(Path(baselines), examples, shield.guard).items():
             found[name] = tables(examples, s, f, seed)
-    facts = {"dataset": dataset, "seed": seed, "seen in training": int(known.sum()), "policy": policy or "default"}
-    return {**facts, "guards": found, "table": lines(dataset, found, int(known.sum()))}
+    facts: dict[str, Any] = {"dataset": dataset, "seed": seed, "seen in training": int(known.sum())}
+    facts["policy"], table = policy or "default", lines(dataset, found, int(known.sum()))
+    if dataset == "templates":
+        facts["padded"] = measure_padded(shield.guard, shield.policy, examples[:PADDED], seed)
+        table += padded_lines(facts["padded"])
+    return {**facts, "guards": found, "table": table}
+
+
+def measure_padded(guard: Any, policy: Policy, examples: Sequence[Example], seed: int = 0) -> dict[int, dict[str, Any]]:
+    """Figures of the same requests with 0, 1, 3 and 6 harmless sentences around them, by their number."""
+    found = {}
+    for count in SENTENCES:
+        rng = random.Random(f"padded/{seed}")
+        made = [pad(e, rng, "test", count) for e in examples]
+        scores, flagged = zip(*judge(guard, policy, made), strict=True)
+        found[count] = measure(scores, flagged, [e.unsafe for e in made], seed)
+    return found
+
+
+def padded_lines(found: dict[int, dict[str, Any]]) -> list[str]:
+    """A table of `measure_padded` for people."""
+    rows = ["", "| harmless sentences around | n | recall | false alarms | AUROC |", "|---" * 5 + "|"]
+    for count, row in found.items():
+        cells = " | ".join(_cell(row[name]) for name in ("recall", "fpr", "auroc"))
+        rows.append(f"| {count} | {row['n']} | {cells} |")
+    return rows
 
 
 def evaluate_hazards(
