@@ -49,7 +49,7 @@ def new_model(config) -> VisionLanguageModel:
 
 
 def batches_of(config, chat):
-    return WorldBatches(config, run.model_config(config), chat, patches=4)
+    return WorldBatches(config, run.model_config(config), chat, n_tokens=17)
 
 
 def same(a, b) -> bool:

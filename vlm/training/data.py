@@ -8,6 +8,7 @@ Notable here:
 - Questions about several pictures make batches of their own: every row of a batch has equally many pictures.
 """
 
+import math
 import random
 import signal
 from dataclasses import dataclass
@@ -18,15 +19,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vlm.chat import Chat, Prompt
+from vlm.chat import IGNORE, Chat, Prompt
 from vlm.chat_template import TemplateChat
 from vlm.config import ModelConfig
 from vlm.data.sample import Sample
 from vlm.data.worlds import sample
-from vlm.image import collate_images, preprocess
+from vlm.image import Grid, collate_images, preprocess
 from vlm.training.config import Stage, TrainConfig
 from vlm.training.labels import dense_labels, label_cells
 from vlm.training.packing import Rows, pack
+from vlm.training.pointing import PRINTED, Canvas, spelled_from, written
 
 CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
 PAIR_REQUESTS = ("Describe the pictures.", "What is in the pictures?", "Write a caption for both pictures.")
@@ -58,11 +60,11 @@ class WorldBatches(Dataset):
     """Micro-batch number k of a run; step s has those from s * per_step on, in turn for each process."""
 
     def __init__(
-        self, config: TrainConfig, model: ModelConfig, chat: Chat | TemplateChat, *, patches: int, processes: int = 1,
+        self, config: TrainConfig, model: ModelConfig, chat: Chat | TemplateChat, *, n_tokens: int, processes: int = 1,
         split: str = "train",
     ):  # fmt: skip
         self.config, self.model, self.chat, self.split = config, model, chat, split
-        self.patches = patches  # along the side of a tile
+        self.n_tokens, self.patches = n_tokens, math.isqrt(n_tokens)  # of a tile, and patches along its side
         self.cells = label_cells(model.encoder)
         self.per_step = config.accumulate * processes
 
@@ -108,10 +110,10 @@ class WorldBatches(Dataset):
             ]
             for s, row in zip(samples, pictures, strict=True)
         ]
-        conversations, captions = [], []
+        conversations, captions, points = [], [], []
         questions = stage.questions or self.config.questions
         with_captions = rng.random() < stage.caption_share
-        for s in samples if stage.text else ():
+        for s, row in zip(samples, pictures, strict=True) if stage.text else ():
             asked = list(s.questions)
             while len(asked) < questions:
                 asked.append(rng.choice(s.questions))
@@ -121,11 +123,12 @@ class WorldBatches(Dataset):
                 pairs.append((rng.choice(requests), rng.choice(s.captions)))
             prompts = [self._prompt(s, *pair) for pair in pairs]
             conversations.append(prompts)
+            points.append(self._points(s, row[0][1], [q.family for q in asked], prompts))
             captions.append({len(asked)} if with_captions else set())
         return Batch(
             tiles=tiles,
             grid=grid,
-            text=pack(conversations, self.chat.pad_id, captions) if stage.text else None,
+            text=pack(conversations, self.chat.pad_id, captions, points) if stage.text else None,
             n_questions=len(samples) * questions if stage.text else 0,
             dense={
                 name: torch.from_numpy(np.stack([np.concatenate([d[name] for d in row]) for row in dense]))
@@ -139,6 +142,22 @@ class WorldBatches(Dataset):
         if drawn.world in SPELLED and isinstance(self.chat, Chat):
             return self.chat.encode(messages, generate=False, spell=True)
         return self.chat.encode(messages, generate=False)
+
+    def _points(self, drawn: Sample, grid: Grid, families: list[str], prompts: list[Prompt]) -> list[list[int]]:
+        """For each token of each prompt the image token that shows what it spells, IGNORE where none does."""
+        points = [[IGNORE] * len(p.tokens) for p in prompts]
+        if drawn.world not in SPELLED or not isinstance(self.chat, Chat):
+            return points
+        canvas = Canvas(drawn.image.size, grid, self.model.image.tile_size, self.patches, self.n_tokens)
+        places = written(drawn)
+        for of_tokens, prompt, family in zip(points, prompts, families, strict=False):  # captions have no family
+            if family in PRINTED:
+                answer = [k for k, label in enumerate(prompt.labels) if label != IGNORE]
+                pieces = [self.chat.tokenizer.decode([prompt.tokens[k]]) for k in answer]
+                for k, thing in zip(answer, spelled_from(pieces, places), strict=True):
+                    if thing is not None:
+                        of_tokens[k] = canvas.token(thing)
+        return points
 
 
 def loader(batches: WorldBatches, numbers: range, workers: int) -> DataLoader:

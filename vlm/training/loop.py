@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from adapters.projector import MLP, Linear
 from encoders.tiled_vit import ConvStem, TiledViT
 from vlm.chat import IGNORE, Chat
 from vlm.chat_template import TemplateChat
@@ -27,6 +28,7 @@ from vlm.training.dense import DenseHeads
 from vlm.training.labels import label_cells
 from vlm.training.packing import Rows
 from vlm.training.parallel import join
+from vlm.training.pointing import Pointing
 
 
 class Trainee(nn.Module):
@@ -42,6 +44,9 @@ class Trainee(nn.Module):
             and stem.blocks
         ):
             self.dense.watch(stem)
+        blocks = {int(i): block for i, block in model.decoder.cross_attention.items()}
+        in_place = isinstance(model.connector, Linear | MLP)  # other connectors mix what stands at different places
+        self.pointing = Pointing(blocks) if in_place else None
 
     def forward(self, batch: Batch, config: TrainConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One weighted loss and its parts."""
@@ -54,6 +59,9 @@ class Trainee(nn.Module):
             image = self.model.decoder.image_keys_values(states)
             parts |= self._text_losses(batch.text, image, lengths)
             loss = loss + parts["answer"] + config.caption_weight * parts.get("caption", 0.0)
+            if self.pointing and (pointed := self.pointing.loss(image, batch.text.points)):
+                parts["point"], parts["point_right"] = pointed
+                loss = loss + config.point_weight * parts["point"]
         return loss, parts
 
     def _text_losses(self, rows: Rows, image: dict, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -153,7 +161,7 @@ def train(
     group.wait()  # nobody writes before all have read
     if config.compile:
         compile_layers(model)
-    data = WorldBatches(config, model.config, chat, patches=math.isqrt(model.encoder.n_tokens), processes=group.size)
+    data = WorldBatches(config, model.config, chat, n_tokens=model.encoder.n_tokens, processes=group.size)
     start_batch = info["step"] * config.accumulate * group.size + group.rank
     batches = iter(loader(data, range(start_batch, len(data), group.size), config.workers))
     end = min(config.steps, stop_after or config.steps)
