@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from vlm import cli_card
 from vlm.api import VLM
 from vlm.checkpoints import Checkpoint, save_checkpoint
 from vlm.data.worlds import FAMILIES
@@ -112,9 +113,14 @@ def test_rows_have_their_blind_baselines_and_intervals():
     row = table["exist"]
     assert (row["n"], row["accuracy"], row["verbatim"]) == (4, 0.75, 0.25)
     assert (row["wrong_picture"], row["no_picture"], row["majority"]) == (0.75, 0.25, 0.75) and row["pictures"] == 4
+    assert (row["low"], row["high"]) == pytest.approx(wilson(3, 4), abs=1e-4)
     questions[0].blind = False
     assert families.tabulate(questions, [])[0]["wrong_picture"] == 1.0
-    assert (row["low"], row["high"]) == pytest.approx(wilson(3, 4), abs=1e-4)
+    for asked in questions:
+        asked.blind = False
+    [row] = families.tabulate(questions, [])
+    assert (row["wrong_picture"], row["no_picture"], row["majority"]) == (None, None, 0.75)
+    assert content.best_blind(row) == 0.75
 
 
 def test_rows_of_several_questions_about_a_picture_are_clustered():
@@ -323,6 +329,7 @@ def filled(path) -> Figures:
     for name, world in worlds.WORLDS.items():
         names = ["all", *world.groups, *world.families]
         rows = [{"name": n, **row} for n in names]
+        rows[0] |= {"wrong_picture": None, "no_picture": None}
         rows[-1] = {**rows[-1], "accuracy": 0.25}
         figures.put(f"worlds/{name}/val", {}, {
             "rows": rows, "false_premises": {"detected": alarms, "exact": 0.8, "false_alarms": few},
@@ -413,6 +420,7 @@ def test_pages_have_no_holes(tmp_path, full):
         assert ("93.1" in words and "needs matplotlib" in words and "62.5 %" in words) == full
         assert ("Hardly better than blind in scenes" in words) == full
         assert ("0.9870" in words and "0.81 (0.7 to 0.9)" in words and "1263" in words) == full
+    assert ("| - | - | 23.0 |" in text) == full
     assert ("Is &lt;b&gt; there?" in html) == full and "<b> there" not in html
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == ({"kept.webp"} if full else set())
     assert text.startswith("---\nlicense: apache-2.0\n") and text.count("\n---\n") == 1
@@ -438,6 +446,15 @@ def test_the_table_of_goals_is_written_between_its_marks(tmp_path):
     readme.write_text("# Name\n")
     with pytest.raises(ValueError, match="README.md: found no <!-- goals"):
         pages.write_goals(figures, readme)
+
+
+def test_a_readme_without_marks_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr("vlm.evaluation.card.measure", lambda *args: pytest.fail("measured"))
+    (tmp_path / "README.md").write_text("# Name\n")
+    with pytest.raises(ValueError, match="README.md: found no <!-- goals"):
+        cli_card.card(out=str(tmp_path), readme=str(tmp_path / "README.md"))
+    with pytest.raises(FileNotFoundError):
+        cli_card.card(out=str(tmp_path), readme=str(tmp_path / "gone.md"))
 
 
 def test_goals_are_reached_or_missed_by_what_was_measured(tmp_path):

@@ -259,3 +259,10 @@ def test_words_that_nobody_knows_are_looked_for_once():
     said = ["bakke", "zzyzx"] * 50
     assert words.repair(said) == ["bake", "zzyzx"] * 50
     assert words.mended.cache_info().misses <= 6 and words.knows.cache_info().misses <= 6
+
+
+@pytest.mark.parametrize("n", [1, -5])
+def test_a_table_of_counted_words_has_a_row_beside_that_of_padding(n):
+    with pytest.raises(ValueError, match="n_counted: found"):
+        dataclasses.replace(TINY, n_counted=n)
+    assert dataclasses.replace(TINY, n_counted=2).n_counted == 2

@@ -41,10 +41,12 @@ def card(
     What OUT/card.json has of the same weights and settings is kept, so the command goes on where it was stopped.
     """
     from vlm.evaluation.card import PARTS, Request, measure
-    from vlm.evaluation.card.pages import remove_unused, write_goals, write_pages
+    from vlm.evaluation.card.pages import around_goals, remove_unused, write_goals, write_pages
     from vlm.evaluation.card.reports import read_reports
     from vlm.evaluation.card.training import summarise
 
+    if readme:
+        around_goals(Path(readme))  # before hours of measuring
     listed = Path(runs) if runs else Path(out) / "runs.yaml"
     training = summarise(listed) if runs or listed.is_file() else None
     reports = read_reports(Path(results))

@@ -162,7 +162,7 @@ def tabulate(questions: list[Asked], families: Iterable[str], groups: Groups | N
     """A row for all questions, for each of the groups and for each family, in this order; those of none are left out.
 
     Returns rows of name, n, accuracy, low and high (95 %), verbatim (case and all), wrong_picture, no_picture and
-    majority, all of these as shares.
+    majority, all of these as shares; wrong_picture and no_picture None where no question of a row was asked blind.
     """
     parts = {"all": questions}
     parts |= {name: [a for a in questions if belongs(a)] for name, belongs in (groups or {}).items()}
@@ -177,17 +177,21 @@ def score(part: list[Asked]) -> dict[str, Any]:
     low, high = interval(right, [a.number for a in part])
     commonest = Counter((a.family, a.answer.lower()) for a in part)
     best = {family: max(k for (f, _), k in commonest.items() if f == family) for family, _ in commonest}
-    blind = [a for a in part if a.blind] or part  # a handful of questions may have none
-    shares = {
+    blind = [a for a in part if a.blind]
+    shares: dict[str, float | None] = {
         "accuracy": sum(right) / n,
         "low": low,
         "high": high,
         "verbatim": sum(a.said == a.answer for a in part) / n,
-        "wrong_picture": sum(same(a.wrong_picture, a.answer) for a in blind) / len(blind),
-        "no_picture": sum(same(a.no_picture, a.answer) for a in blind) / len(blind),
+        "wrong_picture": sum(same(a.wrong_picture, a.answer) for a in blind) / len(blind) if blind else None,
+        "no_picture": sum(same(a.no_picture, a.answer) for a in blind) / len(blind) if blind else None,
         "majority": sum(best.values()) / n,
     }
-    return {"n": n, "pictures": len({a.number for a in part}), **{k: round(v, 4) for k, v in shares.items()}}
+    return {
+        "n": n,
+        "pictures": len({a.number for a in part}),
+        **{k: v if v is None else round(v, 4) for k, v in shares.items()},
+    }
 
 
 def interval(right: Sequence[bool], pictures: Sequence[int]) -> tuple[float, float]:

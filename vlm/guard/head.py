@@ -70,6 +70,8 @@ class HeadConfig:
             raise ValueError(f"dim {self.dim} is not a multiple of n_heads {self.n_heads}")
         if not 0 <= self.overlap < self.window:
             raise ValueError(f"overlap: found {self.overlap} of window {self.window}, expected less than the window")
+        if self.n_counted < 0 or self.n_counted == 1:  # the first row is that of padding
+            raise ValueError(f"n_counted: found {self.n_counted}, expected 0 for none or at least 2")
         if not self.temperature > 0:
             raise ValueError(f"temperature: found {self.temperature}, expected a number above 0")
 

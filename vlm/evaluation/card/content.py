@@ -80,6 +80,11 @@ def rows(figures: Figures, table: str) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in found["rows"]} if found else {}
 
 
+def best_blind(row: dict[str, Any]) -> float:
+    """The best that was reached without looking, of what was measured."""
+    return max(row[b] for b in BLIND if row[b] is not None)
+
+
 def goals(figures: Figures) -> list[dict[str, Any]]:
     """What was aimed at and what was reached, as far as it was measured."""
     found = []
@@ -87,7 +92,7 @@ def goals(figures: Figures) -> list[dict[str, Any]]:
         if row := rows(figures, goal.table).get(goal.row):
             value = row[goal.key]
             low, high = (row["low"], row["high"]) if goal.key == "accuracy" else wilson(value * row["n"], row["n"])
-            found.append(reached(goal.name, row["n"], value, low, high, goal.least, max(row[b] for b in BLIND)))
+            found.append(reached(goal.name, row["n"], value, low, high, goal.least, best_blind(row)))
     if pooled := next((p for p in refusals(figures, "false_premises") if p["name"] == "all"), None):
         told, alarms = pooled["detected"], pooled["false_alarms"]
         found.append(reached("false premises told", told["n"], told["share"], told["low"], told["high"],
@@ -98,7 +103,7 @@ def goals(figures: Figures) -> list[dict[str, Any]]:
         for row in rows(figures, f"packs/{name}").values():
             if row["name"] in wanted.goals:
                 found.append(reached(row["name"], row["n"], row["accuracy"], row["low"], row["high"],
-                                     wanted.goals[row["name"]], max(row[b] for b in BLIND)))  # fmt: skip
+                                     wanted.goals[row["name"]], best_blind(row)))  # fmt: skip
     return found
 
 
@@ -161,7 +166,7 @@ def weak(figures: Figures) -> list[dict[str, Any]]:
             {"name": family, "score": row["accuracy"], "blind": blind}
             for family, row in rows(figures, f"worlds/{name}/val").items()
             if family in about.families
-            and row["accuracy"] - (blind := max(row[b] for b in BLIND)) < WEAK
+            and row["accuracy"] - (blind := best_blind(row)) < WEAK
             and row["accuracy"] < GOOD
         ]
         found += [{"world": name, "families": families}] if families else []

@@ -23,18 +23,25 @@ def write_pages(
     write_text(markdown, render("card.md.j2", content))
 
 
-def write_goals(figures: Figures, readme: Path) -> None:
-    """Put the table of goals between GOALS_BEGIN and GOALS_END of a Markdown file.
+def around_goals(readme: Path) -> tuple[str, str]:
+    """What stands before and after the table of goals of a Markdown file.
 
     Raises:
-        ValueError: a file without these two lines.
+        ValueError: a file without the lines GOALS_BEGIN and GOALS_END.
+        OSError: no such file.
     """
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(GOALS_BEGIN)
+    before, _, rest = readme.read_text(encoding="utf-8").partition(GOALS_BEGIN)
     _, end, after = rest.partition(GOALS_END)
     if not end:
         raise ValueError(f"{readme}: found no {GOALS_BEGIN} with {GOALS_END} behind it; put both where the table goes")
+    return before, after
+
+
+def write_goals(figures: Figures, readme: Path) -> None:
+    """Put the table of goals between GOALS_BEGIN and GOALS_END; raises what `around_goals` does."""
+    before, after = around_goals(readme)
     table = render("goals.md.j2", {"goals": goals(figures)})
-    write_text(readme, f"{before}{begin}\n{table}{end}{after}")
+    write_text(readme, f"{before}{GOALS_BEGIN}\n{table}{GOALS_END}{after}")
 
 
 def remove_unused(figures: Figures, folder: Path) -> None:

@@ -112,7 +112,7 @@ WORLDS: dict[str, World] = {
             "text retrieval": "the word of a colour, at a place, after another",
             "false-premise": "about what is not there", "cannot-tell": "a letter that is covered, or is not",
         },
-        splits=("val", "test-combos", "test"), sizes=(192,), more={"read": 1.15},
+        splits=("val", "test-combos", "test"), sizes=(192,), more={"read": 1.25},
         groups={f"read, {READ} px and more": lambda a: a.family == "read" and a.point >= READ},
         shown=("val", "test"),
     ),
