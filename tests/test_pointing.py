@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from vlm.chat import IGNORE
 from vlm.data.sample import Sample, Thing
 from vlm.data.worlds import sample
+from vlm.data.worlds.language import DIRECTION
 from vlm.image import preprocess
 from vlm.training.data import WorldBatches
 from vlm.training.loop import Trainee
-from vlm.training.pointing import Canvas, spelled_from, written
+from vlm.training.pointing import Canvas, looks, spelled_from, written
 
 
 def line(text, top=0, left=0, side=10):
@@ -80,7 +81,7 @@ def test_an_image_token_shows_the_thing_that_it_stands_for(model, size):
         changed = (torch.as_tensor(preprocess(marked, config)[0]).float() - torch.as_tensor(plain).float()).abs()
         cells = F.avg_pool2d(changed.mean(1), config.tile_size // patches).flatten(1)  # (L, P)
         seen = divmod(int(cells.argmax()), patches**2)
-        tile, token = divmod(canvas.token(Thing(box=tuple(map(round, spot)), what="circle")), patches**2 + 1)
+        tile, token = divmod(canvas.token(tuple(map(round, spot))), patches**2 + 1)
         (row, col), (other_row, other_col) = (
             (t // grid[1] * patches + k // patches, t % grid[1] * patches + k % patches)
             for t, k in (seen, (tile, token - 1))
@@ -97,16 +98,64 @@ def batch_of(chat, tmp_path):
     return config, batches.collate(samples, random.Random(0), config.stages[0])
 
 
-def test_batches_say_where_the_following_token_stands(chat, tmp_path):
+def test_batches_say_where_to_look(chat, tmp_path):
+    """At what comes next, and once it is said at what was said; answers alone look, and never at the class token."""
     _, batch = batch_of(chat, tmp_path)
     rows = batch.text
-    there = rows.points != IGNORE
+    following, said = rows.points.unbind(-1)
+    there = following != IGNORE
     assert there.sum() > 10 and (rows.labels[there] != IGNORE).all()
-    assert rows.points[there].min() >= 1 and rows.points[there].max() < batch.tiles.shape[2] * 17
-    assert (rows.points[there] % 17 > 0).all()  # never the class token
+    assert following[there].min() >= 1 and following[there].max() < batch.tiles.shape[2] * 17
+    assert (following[there] % 17 > 0).all()
+    assert torch.equal(said[:, 1:][there[:, :-1]], following[:, :-1][there[:, :-1]])
 
 
-def test_worlds_without_print_point_nowhere(chat, tmp_path):
+def test_places_and_anchors_are_looked_at_before_the_answer(chat, tmp_path):
+    config = config_for(tmp_path)
+    batches = WorldBatches(config, new_model(config).config, chat, n_tokens=17)
+    scene = sample(
+        0, seed=1, mixture={"scenes": 1.0}, size=56, families=("two-hop", "attribute", "relate"), n_questions=12
+    )
+    placed = [q for q in scene.questions if q.place and q.anchor]
+    assert placed and all(q.place in [t.box for t in scene.things] for q in placed)
+    canvas = Canvas(scene.image.size, (1, 1), 56, 4, 17)
+    for q in placed:
+        assert looks(q, ["a", "b"], None, canvas) == [(canvas.token(q.place), canvas.token(q.anchor)), (IGNORE, IGNORE)]
+    rows = batches.collate([dataclasses.replace(scene, questions=placed[:2])], random.Random(0), config.stages[0]).text
+    first = [(rows.segments[0] == n + 1).logical_and(rows.labels[0] != IGNORE).nonzero()[0].item() for n in range(2)]
+    for q, t in zip(placed, first, strict=False):
+        assert rows.points[0, t].tolist() == [canvas.token(q.place), canvas.token(q.anchor)]
+    assert (rows.points[0, rows.labels[0] == IGNORE] == IGNORE).all()
+
+
+def test_a_place_is_where_the_answer_is_seen():
+    """The things that questions about scenes and emoji point to look as their answers say."""
+    seen = 0
+    for i in range(60):
+        drawn = sample(i, seed=2, mixture={"scenes": 1.0}, size=96, n_questions=12)
+        of = {t.box: (t.size, t.color, t.what) for t in drawn.things}
+        for q in drawn.questions:
+            if q.place and q.answer not in ("yes", "no") and q.family not in ("position", "cannot-tell"):
+                if q.answer in (*DIRECTION, "left", "right"):
+                    continue
+                seen += 1
+                assert set(q.answer.split()) <= set(of[q.place]), q
+    assert seen > 100
+
+
+def test_values_of_bars_are_looked_for_at_their_ends():
+    seen = 0
+    for i in range(80):
+        drawn = sample(i, seed=3, mixture={"charts": 1.0}, size=192, families=("chart retrieval",), n_questions=8)
+        boxes = [t.box for t in drawn.things if t.what == "nothing"]
+        for q in drawn.questions:
+            if q.anchor and boxes:
+                x, y = (q.anchor[0] + q.anchor[2]) / 2, (q.anchor[1] + q.anchor[3]) / 2
+                seen += any(b[0] - 2 <= x <= b[2] + 2 and b[1] - 2 <= y <= b[3] + 2 for b in boxes)
+    assert seen > 60
+
+
+def test_worlds_without_places_point_nowhere(chat, tmp_path):
     config = config_for(tmp_path)
     batches = WorldBatches(config, new_model(config).config, chat, n_tokens=17)
     assert (batches[0].text.points == IGNORE).all()
@@ -142,14 +191,13 @@ def test_the_loss_is_that_of_attention_written_out(chat, tmp_path):
         block.attn.register_forward_pre_hook(lambda _, args, i=i: inputs.__setitem__(i, args))
     _, parts = trainee(batch, config)
     rows, expected = batch.text, []
-    for layers, head, shift in ((list(blocks)[1:], 0, 0), (list(blocks)[:-1], -1, 1)):
+    for which, (layers, head) in enumerate(((list(blocks)[1:], 0), (list(blocks)[:-1], -1))):
+        points = rows.points[..., which]
         for i in layers:
             attn, (x, image, _) = blocks[i].attn, inputs[i]
             query = attn.q_norm(attn.q_proj(x).unflatten(-1, (-1, attn.head_dim)))[:, :, head]  # (B, T, Dh)
             shares = (query @ image.key[:, head].transpose(1, 2) / attn.head_dim**0.5).softmax(-1)
-            picked = [
-                -shares[b, t + shift, rows.points[b, t]].log() for b, t in (rows.points != IGNORE).nonzero().tolist()
-            ]
+            picked = [-shares[b, t, points[b, t]].log() for b, t in (points != IGNORE).nonzero().tolist()]
             expected.append(torch.stack(picked).mean())
     torch.testing.assert_close(parts["point"], torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom exclusive
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
@@ -17,13 +19,15 @@ class Question:
     text: str
     answer: str
     family: str
+    place: Box | None = None  # what the answer is seen at, where that is one place of `image`
+    anchor: Box | None = None  # what one looks for first: "the star" of what is left of the star
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thing:
-    """What stands where: box (left, top, right, bottom) in pixels of the picture, right and bottom exclusive."""
+    """What stands where in a picture."""
 
-    box: tuple[int, int, int, int]
+    box: Box
     what: str  # "circle" | "char:A" | "emoji:cat"
     color: str = ""
     size: str = ""

@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 from vlm.chat import IGNORE, Chat, Prompt
 from vlm.chat_template import TemplateChat
 from vlm.config import ModelConfig
-from vlm.data.sample import Sample
+from vlm.data.sample import Question, Sample
 from vlm.data.worlds import sample
 from vlm.image import Grid, collate_images, preprocess
 from vlm.training.config import Stage, TrainConfig
 from vlm.training.labels import dense_labels, label_cells
-from vlm.training.packing import Rows, pack
-from vlm.training.pointing import PRINTED, Canvas, spelled_from, written
+from vlm.training.packing import NOWHERE, Looks, Rows, pack
+from vlm.training.pointing import Canvas, looks, written
 
 CAPTION_REQUESTS = ("Describe the picture.", "What is in the picture?", "Write a caption.")
 PAIR_REQUESTS = ("Describe the pictures.", "What is in the pictures?", "Write a caption for both pictures.")
@@ -123,7 +123,7 @@ class WorldBatches(Dataset):
                 pairs.append((rng.choice(requests), rng.choice(s.captions)))
             prompts = [self._prompt(s, *pair) for pair in pairs]
             conversations.append(prompts)
-            points.append(self._points(s, row[0][1], [q.family for q in asked], prompts))
+            points.append(self._points(s, row[0][1], asked, prompts))
             captions.append({len(asked)} if with_captions else set())
         return Batch(
             tiles=tiles,
@@ -143,20 +143,18 @@ class WorldBatches(Dataset):
             return self.chat.encode(messages, generate=False, spell=True)
         return self.chat.encode(messages, generate=False)
 
-    def _points(self, drawn: Sample, grid: Grid, families: list[str], prompts: list[Prompt]) -> list[list[int]]:
-        """For each token of each prompt the image token that shows what it spells, IGNORE where none does."""
-        points = [[IGNORE] * len(p.tokens) for p in prompts]
-        if drawn.world not in SPELLED or not isinstance(self.chat, Chat):
+    def _points(self, drawn: Sample, grid: Grid, asked: list[Question], prompts: list[Prompt]) -> list[Looks]:
+        """Where each token of each prompt should look; nowhere in what is about several pictures, or in captions."""
+        points: list[Looks] = [[NOWHERE] * len(p.tokens) for p in prompts]
+        if drawn.others:
             return points
         canvas = Canvas(drawn.image.size, grid, self.model.image.tile_size, self.patches, self.n_tokens)
-        places = written(drawn)
-        for of_tokens, prompt, family in zip(points, prompts, families, strict=False):  # captions have no family
-            if family in PRINTED:
-                answer = [k for k, label in enumerate(prompt.labels) if label != IGNORE]
-                pieces = [self.chat.tokenizer.decode([prompt.tokens[k]]) for k in answer]
-                for k, thing in zip(answer, spelled_from(pieces, places), strict=True):
-                    if thing is not None:
-                        of_tokens[k] = canvas.token(thing)
+        spells = drawn.world in SPELLED and isinstance(self.chat, Chat)
+        places = written(drawn) if spells else None
+        for of_tokens, prompt, question in zip(points, prompts, asked, strict=False):
+            answer = [k for k, label in enumerate(prompt.labels) if label != IGNORE]
+            pieces = [self.chat.tokenizer.decode([prompt.tokens[k]]) for k in answer] if spells else [""] * len(answer)
+            of_tokens[answer[0] - 1 : answer[-1]] = looks(question, pieces, places, canvas)
         return points
 
 

@@ -19,6 +19,9 @@ from vlm.chat import IGNORE, Prompt
 
 MULTIPLE = 16  # widths are rounded up to it, so that compiled code meets few shapes
 PADDING = -1  # the segment of what fills a row up
+NOWHERE = (IGNORE, IGNORE)
+
+Looks = list[tuple[int, int]]  # for each token of a prompt
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Rows:
     positions: Tensor  # (B, T)
     segments: Tensor  # (B, T): 0 shared, 1, 2, ... conversations, PADDING
     captions: Tensor  # (B, T) bool, tokens of conversations that describe the picture
-    points: Tensor  # (B, T) image token that shows what the following token spells, IGNORE where none does
+    points: Tensor  # (B, T, 2) image tokens that a token should look at, IGNORE where there are none
 
     def to(self, device: torch.device) -> "Rows":
         return Rows(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
@@ -46,24 +49,24 @@ class Rows:
 
 def pack(
     conversations: list[list[Prompt]], pad_id: int, captions: list[set[int]] | None = None,
-    points: list[list[list[int]]] | None = None,
+    points: list[list[Looks]] | None = None,
 ) -> Rows:  # fmt: skip
     """Lay the conversations of each picture in a row.
 
     Args:
         conversations: for each picture, or group of pictures, its prompts, all with these pictures.
         captions: for each picture the numbers of the prompts that are captions; none where absent.
-        points: for each prompt and token the image token that it is spelled from or IGNORE; nothing where absent.
+        points: for each prompt and token the image tokens that it should look at or IGNORE; nothing where absent.
     """
     rows = [
         _row(
             prompts, captions[i] if captions else set(),
-            points[i] if points else [[IGNORE] * len(p.tokens) for p in prompts],
+            points[i] if points else [[NOWHERE] * len(p.tokens) for p in prompts],
         )
         for i, prompts in enumerate(conversations)
     ]  # fmt: skip
     width = -(-max(len(row[0]) for row in rows) // MULTIPLE) * MULTIPLE
-    filling = (pad_id, IGNORE, (0, 0), 0, PADDING, False, IGNORE)
+    filling = (pad_id, IGNORE, (0, 0), 0, PADDING, False, NOWHERE)
     columns = zip(*rows, strict=True)
     arrays = [
         np.array([[*values, *[fill] * (width - len(values))] for values in column])
@@ -72,14 +75,14 @@ def pack(
     return Rows(*map(torch.from_numpy, arrays))
 
 
-def _row(prompts: list[Prompt], captions: set[int], points: list[list[int]]) -> tuple[list, ...]:
+def _row(prompts: list[Prompt], captions: set[int], points: list[Looks]) -> tuple[list, ...]:
     """One picture's conversations as the columns of `Rows`, unpadded."""
     spoken = min(next(i for i, label in enumerate(p.labels) if label != IGNORE) for p in prompts)
     shared = min(len(commonprefix([p.tokens for p in prompts])), spoken - 1)  # the last shared token teaches nothing
     first = prompts[0]
     tokens, sees, positions = list(first.tokens[:shared]), list(first.sees[:shared]), list(range(shared))
     labels, segments, described = [IGNORE] * shared, [0] * shared, [False] * shared
-    pointed = [IGNORE] * shared
+    pointed = [NOWHERE] * shared
     for number, (p, of_tokens) in enumerate(zip(prompts, points, strict=True)):
         n = len(p.tokens) - shared
         tokens += p.tokens[shared:]
@@ -88,5 +91,5 @@ def _row(prompts: list[Prompt], captions: set[int], points: list[list[int]]) -> 
         positions += range(shared, len(p.tokens))
         segments += [number + 1] * n
         described += [number in captions] * n
-        pointed += [*of_tokens[shared + 1 :], IGNORE]
+        pointed += of_tokens[shared:]
     return tokens, labels, sees, positions, segments, described, pointed

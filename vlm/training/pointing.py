@@ -1,9 +1,10 @@
-"""Labels of where each spelled character stands, and a loss that has some heads of cross-attention look there.
+"""Labels of where answers are read, and a loss that has some heads of cross-attention look there.
 
-Who spells a printed word goes from letter to letter; from the answers alone a model must find out that it should. So
-the characters of an answer are looked up among those that were drawn, and attention is taught as a classifier of
-places: one head of each layer but the first looks at what comes next, one of each layer but the last at what was just
-said, so that a later layer can go on from there. It is scaffolding without weights of its own.
+Who spells a printed word goes from letter to letter, who says what is left of the star looks for the star first; from
+the answers alone a model must find out that it should. So the characters of an answer are looked up among those that
+were drawn, other answers know their places from their world, and attention is taught as a classifier of places: one
+head of each layer but the first looks at what comes next, one of each layer but the last at what was just said or is
+looked for first, so that a later layer can go on from there. It is scaffolding without weights of its own.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from adapters.cross_attention import KeyValue
 from vlm.chat import IGNORE
-from vlm.data.sample import Sample, Thing
+from vlm.data.sample import Box, Question, Sample, Thing
 from vlm.image import Grid, fit_size
 from vlm.training.labels import reading_order
 
@@ -70,9 +71,11 @@ class Canvas:
         self.scale = wide / size[0] * patches / tile_size, high / size[1] * patches / tile_size  # pixels -> patches
         self.grid, self.patches, self.n_tokens = grid, patches, n_tokens
 
-    def token(self, thing: Thing) -> int:
-        """Number of the image token that the middle of a thing falls into."""
-        x0, y0, x1, y1 = thing.box
+    def token(self, box: Box | None) -> int:
+        """Number of the image token that the middle of a box falls into; IGNORE without one."""
+        if box is None:
+            return IGNORE
+        x0, y0, x1, y1 = box
         col, row = (
             min(int((a + b) / 2 * s), n * self.patches - 1)
             for a, b, s, n in zip((x0, y0), (x1, y1), self.scale, (self.grid[1], self.grid[0]), strict=True)
@@ -80,6 +83,25 @@ class Canvas:
         tile = row // self.patches * self.grid[1] + col // self.patches
         within = row % self.patches * self.patches + col % self.patches
         return tile * self.n_tokens + self.n_tokens - self.patches**2 + within
+
+
+def looks(
+    question: Question, pieces: Sequence[str], places: Places | None, canvas: Canvas
+) -> list[tuple[int, int]]:  # fmt: skip
+    """(what comes next, what was just said or is looked for first) as image tokens, before each piece of an answer.
+
+    Args:
+        pieces: of the answer, one a token.
+        places: characters that it may be spelled from; None where answers are not spelled.
+    """
+    next_, last = [IGNORE] * len(pieces), [IGNORE] * len(pieces)
+    if places is not None and question.family in PRINTED:
+        next_ = [canvas.token(t.box if t else None) for t in spelled_from(pieces, places)]
+        last[1:] = next_[:-1]
+    if all(token == IGNORE for token in next_):
+        next_[0] = canvas.token(question.place)
+    last[0] = canvas.token(question.anchor)
+    return list(zip(next_, last, strict=True))
 
 
 class Pointing:
@@ -102,18 +124,17 @@ class Pointing:
 
         Args:
             image: keys and values that the last pass read, by layer.
-            points: (B, T) image token of the character that follows each text token, IGNORE where there is none.
+            points: (B, T, 2) image tokens of `looks` for each text token, IGNORE where there is none.
         """
         queries, self._queries = self._queries, {}
-        said = torch.cat([torch.full_like(points[:, :1], IGNORE), points[:, :-1]], 1)  # what the token itself says
         losses, right = [], []
-        for targets, layers, head in ((points, self.layers[1:], 0), (said, self.layers[:-1], -1)):
+        for targets, layers, head in zip(points.unbind(-1), (self.layers[1:], self.layers[:-1]), (0, -1), strict=True):
             chosen = targets != IGNORE
             if not chosen.any():
                 continue
             for i in layers:
                 query, key = queries[i][:, head], image[i].key[:, head]  # (B, T, Dh), (B, S, Dh)
-                looks = (query @ key.transpose(1, 2))[chosen].float() / math.sqrt(key.shape[-1])  # (P, S)
-                losses.append(F.cross_entropy(looks, targets[chosen]))
-                right.append((looks.argmax(-1) == targets[chosen]).float().mean())
+                shares = (query @ key.transpose(1, 2))[chosen].float() / math.sqrt(key.shape[-1])  # (P, S)
+                losses.append(F.cross_entropy(shares, targets[chosen]))
+                right.append((shares.argmax(-1) == targets[chosen]).float().mean())
         return (torch.stack(losses).mean(), torch.stack(right).mean()) if losses else None

@@ -39,8 +39,8 @@ def charts(
     chart, sheet, marks = drawn_chart(rng, size, split)
     image, things = sheet.image, [*_marks(chart, marks, size), *sheet.things()]
     if split == "test-style":
-        image, things = redrawn(rng, chart, size), []  # where another hand puts them is not known
-    questions: list[Question] = ask(Asker(chart, rng, split), FAMILIES, n_questions, families)
+        image, things, marks = redrawn(rng, chart, size), [], []  # where another hand puts them is not known
+    questions: list[Question] = ask(Asker(chart, rng, split, marks), FAMILIES, n_questions, families)
     return Sample(image=image, world="charts", captions=captions(chart, rng), questions=questions, things=things)
 
 

@@ -106,10 +106,15 @@ class Asker(TagAsker):
         self.names, self.asked = [look[2] for look in scene.looks], list(range(scene.n))
         self.tag, self.unknown = tag, rng.random() < ASKED
 
-    def say(self, key: str, family: str, answer: str, x: str = "emoji", y: str = "emoji", **words) -> Question:
+    def say(
+        self, key: str, family: str, answer: str, x: str = "emoji", y: str = "emoji", *, at: int = -1, by: int = -1,
+        **words,
+    ) -> Question:  # fmt: skip
+        """Put a question into words; the answer is seen at thing `at`, found from thing `by`."""
         text = pick(self.rng, phrasings(PHRASINGS, key, self.split))
-        text = text.format(x=x, ax=article(x), xs=plural(x), y=y, **words)
-        return Question(text=text, answer=answer, family=family)
+        text, things = text.format(x=x, ax=article(x), xs=plural(x), y=y, **words), self.scene.things
+        place, anchor = things[at].box if at >= 0 else None, things[by].box if by >= 0 else None
+        return Question(text=text, answer=answer, family=family, place=place, anchor=anchor)
 
     def tell(self, key: str, answer: str, look: Look) -> Question:
         return self.say(key, "cannot-tell", answer, look[2])
@@ -125,7 +130,7 @@ class Asker(TagAsker):
         raise AssertionError("all names are taken")
 
     def name(self) -> Question | None:
-        return self.say("what", "name", self.names[0]) if self.scene.n == 1 else None
+        return self.say("what", "name", self.names[0], at=0) if self.scene.n == 1 else None
 
     def exist(self) -> Question:
         yes = self.rng.random() < 0.5
@@ -151,7 +156,7 @@ class Asker(TagAsker):
             right = CATEGORY[name]
             wrong = pick(rng, [c for c in CATEGORIES if c != right and c not in ALSO.get(right, ())])
             a, b = (right, wrong) if rng.random() < 0.5 else (wrong, right)
-            return self.say("kind", "category", right, name, a=article(a), b=article(b))
+            return self.say("kind", "category", right, name, at=names.index(name), a=article(a), b=article(b))
         if not kinds and rng.random() < 0.93:  # only "no" is possible here, and this is asked several times
             return None
         yes = rng.random() < 0.57
@@ -173,12 +178,12 @@ class Asker(TagAsker):
         if rng.random() < 0.5:
             if sure | maybe != 1 << j:
                 return None
-            return self.say("beside", "relate", names[j], y=names[i], d=DIRECTION[d])
+            return self.say("beside", "relate", names[j], y=names[i], at=j, by=i, d=DIRECTION[d])
         if names.count(names[j]) > 1:
             return None
         yes = rng.random() < 0.5
         way = DIRECTION[d if yes else OPPOSITE[d]]
-        return self.say("side", "relate", "yes" if yes else "no", names[j], names[i], d=way)
+        return self.say("side", "relate", "yes" if yes else "no", names[j], names[i], at=j, by=i, d=way)
 
     def position(self) -> Question | None:
         rng, scene = self.rng, self.scene
@@ -187,10 +192,11 @@ class Asker(TagAsker):
         if not cell or (scene.n == 1 and rng.random() < 0.9):
             return None
         if rng.random() < 0.6:
-            return self.say("where", "position", cell, self.names[i]) if self.names.count(self.names[i]) == 1 else None
+            name = self.names[i]
+            return self.say("where", "position", cell, name, at=i) if self.names.count(name) == 1 else None
         if any(scene.cell(j) in ("", cell) for j in range(scene.n) if j != i):
             return None
-        return self.say("what at", "position", self.names[i], place=at(cell))
+        return self.say("what at", "position", self.names[i], at=i, place=at(cell))
 
     def false_premise(self) -> Question:
         """Where something is that is not there, in the words of `position`."""

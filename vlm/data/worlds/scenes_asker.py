@@ -43,15 +43,25 @@ class Asker(TagAsker):
         self._tallies: dict[int, list[Look]] | None = None
         self._agreement: Agreement | None = None
 
-    def say(self, key: str, family: str, answer: str, x: Look = ANY, y: Look = ANY, **words) -> Question:
-        """Put a question into words; a colour or shape asked for is called an object, never "the shape"."""
+    def say(
+        self, key: str, family: str, answer: str, x: Look = ANY, y: Look = ANY, *, at: int = -1, by: int = -1, **words
+    ) -> Question:  # fmt: skip
+        """Put a question into words; a colour or shape asked for is called an object, never "the shape".
+
+        Args:
+            at: the thing that the answer is seen at.
+            by: the thing that one looks for first.
+        """
         rng = self.rng
         about_shape = key.startswith("shape") or words.get("what") == "shape"
         generic = pick(rng, GENERIC[1:] if about_shape else GENERIC)
         text = pick(rng, phrasings(PHRASINGS, key, self.split))
         x0, x1, x2 = noun(x, generic)
         y0, _, y2 = noun(y, generic)
-        return Question(text=text.format(x=x0, ax=x1, xs=x2, y=y0, ys=y2, **words), answer=answer, family=family)
+        things = self.scene.things
+        place, anchor = things[at].box if at >= 0 else None, things[by].box if by >= 0 else None
+        text = text.format(x=x0, ax=x1, xs=x2, y=y0, ys=y2, **words)
+        return Question(text=text, answer=answer, family=family, place=place, anchor=anchor)
 
     def tell(self, key: str, answer: str, look: Look) -> Question:
         return self.say(key, "cannot-tell", answer, look)
@@ -125,7 +135,7 @@ class Asker(TagAsker):
             things = [i for i in things if big >> i & 1] or things
         i = pick(self.rng, things)
         look = self.scene.unique(self.rng, i, a)
-        return look and self.say(_ATTRIBUTES[a], "attribute", self.scene.looks[i][a], look)
+        return look and self.say(_ATTRIBUTES[a], "attribute", self.scene.looks[i][a], look, at=i)
 
     def compare(self) -> Question | None:
         return self._same() if self.rng.random() < 0.4 else self._more()
@@ -157,9 +167,10 @@ class Asker(TagAsker):
             same = scene.masks[scene.looks[i][a]]
             others = members((same if yes else scene.all & ~same) & ~(1 << i))
             x = scene.unique(rng, i, a) if others else None
-            y = scene.unique(rng, pick(rng, others), a) if x else None
+            j = pick(rng, others) if x else 0
+            y = scene.unique(rng, j, a) if x else None
             if x and y:
-                return self.say("same", "compare", "yes" if yes else "no", x, y, what=_ATTRIBUTES[a])
+                return self.say("same", "compare", "yes" if yes else "no", x, y, at=i, by=j, what=_ATTRIBUTES[a])
         return None
 
     def agree(self) -> Question | None:
@@ -196,10 +207,10 @@ class Asker(TagAsker):
             if kind < 0.12:
                 first, second = (d, OPPOSITE[d]) if rng.random() < 0.5 else (OPPOSITE[d], d)
                 first = first if first in ("left", "above", "below") else "right"
-                return self.say("which side", "relate", d, x, y, d1=first, d=DIRECTION[second])
+                return self.say("which side", "relate", d, x, y, at=i, by=j, d1=first, d=DIRECTION[second])
             yes = rng.random() < 0.5
             d = d if yes else OPPOSITE[d]
-            return self.say("side", "relate", "yes" if yes else "no", x, y, d=DIRECTION[d])
+            return self.say("side", "relate", "yes" if yes else "no", x, y, at=i, by=j, d=DIRECTION[d])
         return self._beside(i, d, scene.unique(rng, i), kind)
 
     def _beside(self, i: int, d: str, y: Look | None, kind: float) -> Question | None:
@@ -212,10 +223,11 @@ class Asker(TagAsker):
         if kind < 0.65:
             if sure | maybe != 1 << j:
                 return None
-            return self.say("beside", "relate", " ".join(scene.looks[j][1:]), y=y, d=DIRECTION[d])
+            return self.say("beside", "relate", " ".join(scene.looks[j][1:]), y=y, at=j, by=i, d=DIRECTION[d])
         a = pick(rng, (1, 2))
         x = self.only(j, sure | maybe, a)
-        return x and self.say(f"{_ATTRIBUTES[a]} beside", "relate", scene.looks[j][a], x, y, d=DIRECTION[d])
+        answer = scene.looks[j][a]
+        return x and self.say(f"{_ATTRIBUTES[a]} beside", "relate", answer, x, y, at=j, by=i, d=DIRECTION[d])
 
     def only(self, j: int, among: int, without: int) -> Look | None:
         """The shortest of some descriptions that picks thing j out of a set."""
@@ -239,21 +251,21 @@ class Asker(TagAsker):
             look = there and told(scene.looks[pick(rng, there)], pick(rng, _COMPARE_PATTERNS))
             if not look or bool(scene.match(look) & sure) != yes or (not yes and scene.match(look) & maybe):
                 return None
-            return self.say("exist beside", "two-hop", "yes" if yes else "no", look, y, d=DIRECTION[d])
+            return self.say("exist beside", "two-hop", "yes" if yes else "no", look, y, by=i, d=DIRECTION[d])
         if kind < 0.6:
             look = ANY if rng.random() < 0.25 else told(pick(rng, scene.looks), pick(rng, _COMPARE_PATTERNS))
             fit = scene.match(look)
             k = (fit & sure).bit_count()
             if fit & maybe or rng.random() < (0.75, 0.5, 0.2, 0)[min(k, 3)]:
                 return None
-            return self.say("count beside", "two-hop", str(k), look, y, d=DIRECTION[d])
+            return self.say("count beside", "two-hop", str(k), look, y, by=i, d=DIRECTION[d])
         for _ in range(6 if sure else 0):
-            question = self._chain(y, d, *scene.beside(d, i))
+            question = self._chain(i, y, d, *scene.beside(d, i))
             if question:
                 return question
         return None
 
-    def _chain(self, y: Look, d: str, sure: int, maybe: int) -> Question | None:
+    def _chain(self, i: int, y: Look, d: str, sure: int, maybe: int) -> Question | None:
         """What color is the circle right of the star above the ...: two steps from a known thing."""
         rng, scene = self.rng, self.scene
         j = pick(rng, members(sure))
@@ -267,7 +279,7 @@ class Asker(TagAsker):
             return None
         generic = pick(rng, GENERIC)
         way = f"{DIRECTION[e]} the {noun(middle, generic)[0]} {DIRECTION[d]}"
-        question = self.say(f"{_ATTRIBUTES[a]} beside", "two-hop", scene.looks[k][a], x, y, d=way)
+        question = self.say(f"{_ATTRIBUTES[a]} beside", "two-hop", scene.looks[k][a], x, y, at=k, by=i, d=way)
         return question if question.text.count(" ") < 14 else None
 
     def position(self) -> Question | None:
@@ -278,10 +290,10 @@ class Asker(TagAsker):
             return None
         if rng.random() < 0.7:
             look = scene.unique(rng, i)
-            return look and self.say("where", "position", cell, look)
+            return look and self.say("where", "position", cell, look, at=i)
         if any(scene.cell(j) in ("", cell) for j in range(scene.n) if j != i):
             return None
-        return self.say("what at", "position", " ".join(scene.looks[i][1:]), place=at(cell))
+        return self.say("what at", "position", " ".join(scene.looks[i][1:]), at=i, place=at(cell))
 
     def false_premise(self) -> Question | None:
         """Worded as `attribute` and `position` are, so that only the picture tells that nothing fits."""

@@ -33,7 +33,7 @@ def three_hop(asker: Asker) -> Question | None:
 def _walk(asker: Asker) -> Question | None:
     """Three steps from a known thing, each to a thing that can be named there."""
     rng, scene = asker.rng, asker.scene
-    here = pick(rng, asker.asked)
+    begin = here = pick(rng, asker.asked)
     y, d, way = scene.unique(rng, here), pick(rng, DIRECTIONS), ""
     if not y:
         return None
@@ -46,7 +46,7 @@ def _walk(asker: Asker) -> Question | None:
         way = f"the {noun(middle, pick(rng, GENERIC))[0]} {DIRECTION[d]}" + (f" {way}" if way else "")
         e = pick(rng, DIRECTIONS)
         d = d if e == OPPOSITE[d] else e
-    return _among(asker, "three-hop", f"{DIRECTION[d]} {way}", y, *scene.beside(d, here))
+    return _among(asker, "three-hop", f"{DIRECTION[d]} {way}", y, begin, *scene.beside(d, here))
 
 
 def logic(asker: Asker) -> Question | None:
@@ -64,11 +64,11 @@ def logic(asker: Asker) -> Question | None:
     else:
         surely, perhaps = sure | sure2, sure | maybe | sure2 | maybe2
     way = f"{DIRECTION[d]} the {noun(x, pick(rng, GENERIC))[0]} {word} {DIRECTION[e]}"
-    return _among(asker, "logic", way, y, surely, perhaps & ~surely)
+    return _among(asker, "logic", way, y, j, surely, perhaps & ~surely)
 
 
-def _among(asker: Asker, family: str, way: str, y: Look, sure: int, maybe: int) -> Question | None:
-    """Ask what, how many or whether anything stands in the direction(s) that `way` and y say."""
+def _among(asker: Asker, family: str, way: str, y: Look, by: int, sure: int, maybe: int) -> Question | None:
+    """Ask what, how many or whether anything stands in the direction(s) that `way` and y, thing number `by`, say."""
     rng, scene = asker.rng, asker.scene
     kind = rng.random()
     if kind < 0.4:
@@ -76,14 +76,14 @@ def _among(asker: Asker, family: str, way: str, y: Look, sure: int, maybe: int) 
         found = either(rng, [k for k, m in looks if m & sure], [k for k, m in looks if not m & (sure | maybe)])
         if not found:
             return None
-        question = asker.say("exist beside", family, YES_NO[found[0]], found[1], y, d=way)
+        question = asker.say("exist beside", family, YES_NO[found[0]], found[1], y, by=by, d=way)
     elif kind < 0.7:
         look = ANY if rng.random() < 0.3 else told(pick(rng, scene.looks), pick(rng, SHORT))
         fit = scene.match(look)
         k = (fit & sure).bit_count()
         if fit & maybe or rng.random() > _KEEP[min(k, 3)]:
             return None
-        question = asker.say("count beside", family, str(k), look, y, d=way)
+        question = asker.say("count beside", family, str(k), look, y, by=by, d=way)
     else:
         if not sure:
             return None
@@ -91,7 +91,7 @@ def _among(asker: Asker, family: str, way: str, y: Look, sure: int, maybe: int) 
         x = asker.only(k, sure | maybe, a)
         if not x:
             return None
-        question = asker.say(f"{ATTRIBUTES[a]} beside", family, scene.looks[k][a], x, y, d=way)
+        question = asker.say(f"{ATTRIBUTES[a]} beside", family, scene.looks[k][a], x, y, at=k, by=by, d=way)
     return _short(question)
 
 
@@ -108,7 +108,7 @@ def same_as(asker: Asker) -> Question | None:
         k = others.bit_count()
         if rng.random() > _KEEP[min(k, 3)]:
             return None
-        return _short(asker.say("same count", family, str(k), ANY, y, what=ATTRIBUTES[a]))
+        return _short(asker.say("same count", family, str(k), ANY, y, by=i, what=ATTRIBUTES[a]))
     if kind < 0.65:
         found: tuple[bool, Look] | None = (bool(others), ANY)
         if not a or y[0] or rng.random() < 0.6:
@@ -116,12 +116,12 @@ def same_as(asker: Asker) -> Question | None:
             found = either(rng, [k for k, m in looks if m & others], [k for k, m in looks if not m & others])
         if not found:
             return None
-        return _short(asker.say("same exist", family, YES_NO[found[0]], found[1], y, what=ATTRIBUTES[a]))
+        return _short(asker.say("same exist", family, YES_NO[found[0]], found[1], y, by=i, what=ATTRIBUTES[a]))
     b = pick(rng, [b for b in (1, 2) if b != a])
     if others.bit_count() != 1:
         return None
-    answer = scene.looks[members(others)[0]][b]
-    return _short(asker.say("same attribute", family, answer, ANY, y, what=ATTRIBUTES[a], other=ATTRIBUTES[b]))
+    j, what, other = members(others)[0], ATTRIBUTES[a], ATTRIBUTES[b]
+    return _short(asker.say("same attribute", family, scene.looks[j][b], ANY, y, at=j, by=i, what=what, other=other))
 
 
 def sides(asker: Asker) -> Question | None:
@@ -143,8 +143,8 @@ def sides(asker: Asker) -> Question | None:
     z = scene.unique(rng, pick(rng, others), a) if x and others else None
     if not x or not z:
         return None
-    question = asker.say("same beside", family, "yes" if yes else "no", x, y, d=DIRECTION[d], what=ATTRIBUTES[a],
-                         z=noun(z, pick(rng, GENERIC[1:]))[0])  # fmt: skip
+    question = asker.say("same beside", family, "yes" if yes else "no", x, y, at=j, by=i, d=DIRECTION[d],
+                         what=ATTRIBUTES[a], z=noun(z, pick(rng, GENERIC[1:]))[0])  # fmt: skip
     return _short(question)
 
 
@@ -164,7 +164,8 @@ def _more(asker: Asker, i: int, y: Look) -> Question | None:
         return None
     yes = rng.random() < 0.5
     look, d = pick(rng, found[yes])
-    return _short(asker.say(key, "sides", "yes" if yes else "no", look, y, d=DIRECTION[d], e=DIRECTION[OPPOSITE[d]]))
+    d, e = DIRECTION[d], DIRECTION[OPPOSITE[d]]
+    return _short(asker.say(key, "sides", "yes" if yes else "no", look, y, by=i, d=d, e=e))
 
 
 def _short(question: Question) -> Question | None:
