@@ -13,7 +13,7 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <vector>
+#include <cstdlib>
 
 #include "vectors.h"
 
@@ -26,9 +26,11 @@ constexpr Int AHEAD = 12288;  // bytes from what is multiplied to what is fetche
 constexpr Int SLICE = 2048;  // bytes of a row that are multiplied at a time: with those of 8 activations, half of the L1
 constexpr Int BAND = 16;     // rows of weights that are multiplied by all activations before the next are read
 
-// P rows of weights by M rows of activations: sink(p, m, sum over k).
-template <int P, int M, class T, class Sink>
-inline void tile(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Sink sink) {
+// P rows of weights by M rows of activations over k: the sum of (p, m) in out[(p * M + m) * 16 / (P * M)]. A function of
+// its own, since amid a caller's pointers the compiler runs out of registers and spills the sums.
+template <int P, int M, class T>
+__attribute__((noinline)) void tile(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead,
+                                    float* out) {
   using Of = Product<T>;
   vec acc[P * M];
 #pragma GCC unroll 16
@@ -48,26 +50,26 @@ inline void tile(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k
       for (int p = 0; p < P; p++) acc[p * M + m] = Of::along(acc[p * M + m], rows[p], column);
     }
   }
-  float out[16];
   store16(out, sums<P * M>(acc));
-#pragma GCC unroll 4
-  for (int p = 0; p < P; p++)
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++) {
-      float rest = 0;
-      for (Int j = i; j < k; j++) rest += load(w[p * w_row + j]) * load(x[m * x_row + j]);
-      sink(p, m, out[(p * M + m) * (16 / (P * M))] + rest);
-    }
+  for (; i < k; i++)
+    for (int p = 0; p < P; p++)
+      for (int m = 0; m < M; m++) out[(p * M + m) * (16 / (P * M))] += load(w[p * w_row + i]) * load(x[m * x_row + i]);
 }
 
 // N rows of weights by M rows of activations: as many at once as there are registers for 16 sums.
 template <int M, class T, class Sink>
 void rows_by(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Int n, Sink sink) {
   constexpr int P = M == 8 ? 2 : 4;
+  float out[16];
   Int i = 0;
-  auto from = [&](int p, int m, float out) { sink(i + p, m, out); };
-  for (; i + P <= n; i += P) tile<P, M>(w + i * w_row, w_row, x, x_row, k, ahead, from);
-  for (; i < n; i++) tile<1, M>(w + i * w_row, w_row, x, x_row, k, ahead, from);
+  for (; i + P <= n; i += P) {
+    tile<P, M>(w + i * w_row, w_row, x, x_row, k, ahead, out);
+    for (int j = 0; j < P * M; j++) sink(i + j / M, j % M, out[j * (16 / (P * M))]);
+  }
+  for (; i < n; i++) {
+    tile<1, M>(w + i * w_row, w_row, x, x_row, k, ahead, out);
+    for (int m = 0; m < M; m++) sink(i, m, out[m * (16 / M)]);
+  }
 }
 
 // N rows of weights by any number of activations: sink(row of weights, row of activations, sum over k).
@@ -125,8 +127,27 @@ float dot(const float* a, const T* b, Int n) {
 template <class T, class To>
 void rms_norm(const float* x, const T* weight, Int n, float eps, To* out) {
   float scale = 1.0f / std::sqrt(dot(x, x, n) / n + eps);
-  for (Int i = 0; i < n; i++) store(out + i, x[i] * scale * load(weight[i]));
+  Int i = 0;
+  for (; i + 16 <= n; i += 16) store16(out + i, load16(x + i) * scale * load16(weight + i));
+  for (; i < n; i++) store(out + i, x[i] * scale * load(weight[i]));
 }
+
+template <class From, class To>
+void convert(const From* x, Int n, To* out) {
+  Int i = 0;
+  for (; i + 16 <= n; i += 16) store16(out + i, load16(x + i));
+  for (; i < n; i++) store(out + i, load(x[i]));
+}
+
+// Room for n numbers, not yet written, from the beginning of a cache line on.
+template <class T>
+struct Room {
+  T* at;
+  explicit Room(Int n) : at((T*)std::aligned_alloc(64, padded(n * sizeof(T), 64))) {}
+  Room(const Room&) = delete;
+  ~Room() { std::free(at); }
+  operator T*() const { return at; }
+};
 
 // The values of n tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers.
 template <int G, int D, class T, class Value>
@@ -165,7 +186,7 @@ void attend(const float* queries, Int group, Int dim, Int n, Int row, Key key, V
   Int wide = padded(n), t = 0;
   float scale = 1.0f / std::sqrt(float(dim)), *scores = scratch, *sums = scratch + group * wide;
   auto* q = (Activation<T>*)(sums + group * dim);
-  for (Int i = 0; i < group * dim; i++) store(q + i, queries[i]);
+  convert(queries, group * dim, q);
   auto take = [&](int p, Int g, float out) { scores[g * wide + t + p] = out * scale; };
   for (; t < n; t += 4) multiply(key(t), row, q, dim, dim, 4 * row, std::min(Int(4), n - t), group, take);
   for (Int g = 0; g < group; g++) {
@@ -185,7 +206,7 @@ void attend(const float* queries, Int group, Int dim, Int n, Int row, Key key, V
   Int g = 0;
   for (; g + 4 <= group; g += 4) mix<4, T>(scores + g * wide, wide, n, value, dim, sums + g * dim);
   for (; g < group; g++) mix<1, T>(scores + g * wide, wide, n, value, dim, sums + g * dim);
-  for (Int i = 0; i < group * dim; i++) store(out + i, sums[i]);
+  convert(sums, group * dim, out);
 }
 
 }  // namespace
@@ -227,48 +248,46 @@ struct Decoder {
   const Block* blocks;
   const T *embedding, *norm, *head;
   const Pass& pass;
-  std::vector<float> x, qkv, gate, up;  // (R, D), (R, (H + 2 * Hkv) * Dh), (R, F), (R, F)
-  std::vector<Activation<T>> mixed, gated;  // (R, H * Dh), (R, F)
+  Int rows = pass.rows, wide = s.n_heads * s.head_dim, narrow = s.n_kv * s.head_dim, all = wide + 2 * narrow;
+  Room<float> x{rows * s.dim}, qkv{rows * all}, gate{rows * s.hidden}, up{rows * s.hidden};
+  Room<Activation<T>> mixed{rows * wide}, gated{rows * s.hidden};  // (R, H * Dh), (R, F)
 
   void run(int threads) {
-    Int rows = pass.rows, wide = s.n_heads * s.head_dim, longest = 0;
-    x.resize(rows * s.dim), qkv.resize(rows * (wide + 2 * s.n_kv * s.head_dim)), gate.resize(rows * s.hidden);
-    up.resize(rows * s.hidden), mixed.resize(rows * wide), gated.resize(rows * s.hidden);
+    Int longest = 0;
     for (Int r = 0; r < rows; r++) {
-      for (Int i = 0; i < s.dim; i++) x[r * s.dim + i] = load(embedding[pass.tokens[r] * s.dim + i]);
+      convert(embedding + pass.tokens[r] * s.dim, s.dim, x + r * s.dim);
       longest = std::max(longest, pass.places[r] + 1);
     }
     for (Int i = 0; i < s.n_cross * rows; i++) longest = std::max(longest, pass.sights[i].tokens);
 #pragma omp parallel num_threads(threads)
     {
-      std::vector<Activation<T>> normed(rows * s.dim);
-      std::vector<float> scratch((padded(longest) + 2 * s.head_dim) * (s.n_heads / s.n_kv));
+      Room<Activation<T>> normed(rows * s.dim);
+      Room<float> scratch((padded(longest) + 2 * s.head_dim) * (s.n_heads / s.n_kv));
       Int crossed = 0;
       for (Int b = 0; b < s.n_blocks; b++) {
         const Sight* seen = blocks[b].q_norm ? pass.sights + crossed++ * rows : nullptr;
         if (seen && std::all_of(seen, seen + rows, [](const Sight& s) { return !s.tokens; })) continue;
-        block(blocks[b], seen, normed.data(), scratch.data());
+        block(blocks[b], seen, normed, scratch);
       }
-      norm_rows(norm, normed.data());
-      product<false>(head, normed.data(), s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
+      norm_rows(norm, normed);
+      product<false>(head, normed, s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
     }
   }
 
   void norm_rows(const T* weight, Activation<T>* out) {  // every thread for itself: cheaper than to wait
-    for (Int r = 0; r < pass.rows; r++) rms_norm(&x[r * s.dim], weight, s.dim, s.eps, out + r * s.dim);
+    for (Int r = 0; r < rows; r++) rms_norm(&x[r * s.dim], weight, s.dim, s.eps, out + r * s.dim);
   }
 
   void block(const Block& w, const Sight* seen, Activation<T>* normed, float* scratch) {
-    Int rows = pass.rows, wide = s.n_heads * s.head_dim, narrow = s.n_kv * s.head_dim, all = wide + 2 * narrow;
     auto from_normed = [&](const void* weight, Int n, float* to, Int to_row) {
       product<false>((const T*)weight, normed, n, s.dim, rows, to, to_row, [](Int) { return 1; });
     };
     auto grow = [&](const void* weight, const Activation<T>* from, Int k, float gate) {
-      product<true>((const T*)weight, from, s.dim, k, rows, x.data(), s.dim,
+      product<true>((const T*)weight, from, s.dim, k, rows, x, s.dim,
                     [&](Int r) { return !seen ? 1.0f : seen[r].tokens ? gate : 0.0f; });
     };
     norm_rows((const T*)w.attn_norm, normed);
-    from_normed(w.q, wide, qkv.data(), all);
+    from_normed(w.q, wide, qkv, all);
     if (!seen) from_normed(w.k, narrow, &qkv[wide], all), from_normed(w.v, narrow, &qkv[wide + narrow], all);
 #pragma omp barrier
 #pragma omp for
@@ -279,11 +298,11 @@ struct Decoder {
         read(w, i / s.n_kv, i % s.n_kv, scratch);
       }
     }
-    grow(w.o, mixed.data(), wide, w.attn_gate);
+    grow(w.o, mixed, wide, w.attn_gate);
 #pragma omp barrier
     norm_rows((const T*)w.ffn_norm, normed);
-    from_normed(w.gate, s.hidden, gate.data(), s.hidden);
-    from_normed(w.up, s.hidden, up.data(), s.hidden);
+    from_normed(w.gate, s.hidden, gate, s.hidden);
+    from_normed(w.up, s.hidden, up, s.hidden);
     Share own(s.hidden);  // a multiple of 16
     for (Int r = 0; r < rows; r++)
       for (Int at = r * s.hidden + own.begin; at < r * s.hidden + own.end; at += 16) {
@@ -291,13 +310,13 @@ struct Decoder {
         store16(&gated[at], g / (1.0f + exponential(-g)) * load16(&up[at]));
       }
 #pragma omp barrier
-    grow(w.down, gated.data(), s.hidden, w.ffn_gate);
+    grow(w.down, gated, s.hidden, w.ffn_gate);
 #pragma omp barrier
   }
 
   // Self-attention of a row in one key/value head: turn queries and key, write key and value to their slot, attend.
   void read(const Block& w, Int r, Int head, float* scratch) {
-    Int dim = s.head_dim, group = s.n_heads / s.n_kv, all = (s.n_heads + 2 * s.n_kv) * dim;
+    Int dim = s.head_dim, group = s.n_heads / s.n_kv;
     float *q = &qkv[r * all + head * group * dim], *k = &qkv[r * all + (s.n_heads + head) * dim];
     float* v = k + s.n_kv * dim;
     for (Int g = 0; g < group; g++) turn(q + g * dim, r);
@@ -326,7 +345,7 @@ struct Decoder {
   // Cross-attention of a row in one key/value head.
   void look(const Block& w, const Sight& seen, Int r, Int head, float* scratch) {
     if (!seen.tokens) return;
-    Int dim = s.head_dim, group = s.n_heads / s.n_kv, all = (s.n_heads + 2 * s.n_kv) * dim;
+    Int dim = s.head_dim, group = s.n_heads / s.n_kv;
     float* q = &qkv[r * all + head * group * dim];
     for (Int g = 0; g < group; g++) rms_norm(q + g * dim, (const T*)w.q_norm, dim, s.eps, q + g * dim);
     const T *key = (const T*)seen.key + head * seen.key_head, *value = (const T*)seen.value + head * seen.value_head;
@@ -339,7 +358,7 @@ struct Decoder {
 template <class T>
 void decode(const Sizes* s, const Block* blocks, const void* embedding, const void* norm, const void* head,
             const Pass* pass, int threads) {
-  Decoder<T>{*s, blocks, (const T*)embedding, (const T*)norm, (const T*)head, *pass, {}, {}, {}, {}, {}, {}}.run(threads);
+  Decoder<T>{*s, blocks, (const T*)embedding, (const T*)norm, (const T*)head, *pass}.run(threads);
 }
 
 }  // namespace
