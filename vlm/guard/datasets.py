@@ -75,11 +75,18 @@ def read_pictures(path: str | os.PathLike | None = None, count: int = 400) -> li
     ]
 
 
+def read_worlds(path: str | os.PathLike | None = None, count: int = 640) -> list[Example]:
+    """Held-out questions about the shipped model's own worlds, all harmless; `path` as in `read_pictures`."""
+    from vlm.guard.training import pictures
+
+    return pictures.worlds(3, count, "test", None if path is None else str(path))
+
+
 DATASETS: dict[str, Callable[..., list[Example]]] = {
     "xstest": read_xstest, "figstep": read_figstep, "ailuminate": read_held_out, "templates": read_prompts,
-    "pictures": read_pictures,
+    "pictures": read_pictures, "worlds": read_worlds,
 }  # fmt: skip
-OWN = ("templates", "pictures")  # need no file
+OWN = ("templates", "pictures", "worlds")  # need no file
 
 
 def read_dataset(name: str, path: str | os.PathLike | None) -> list[Example]:

@@ -36,14 +36,14 @@ class Counts:
     """
 
     prompts: int = 34_000
-    typeset: int = 2_200
+    typeset: int = 1_600
     beside: int = 600
     emoji: int = 1_400
     worlds: int = 800
     headings: int = 6_000
     printed: int = 8_000
     carriers: int = 800
-    padded: int = 8_000
+    padded: int = 6_000
     repeats: int = 3
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":
