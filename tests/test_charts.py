@@ -311,6 +311,30 @@ class Solver:
     def most_value(self, row, most, w="", m=""):
         return self.number(row[self.ranked(row, most)]) if row and self.exact(row[self.ranked(row, most)]) else None
 
+    def spread(self, row, most, least, w="", m=""):
+        return self.number(max(row.values()) - min(row.values())) if row and self.exact(*row.values()) else None
+
+    def top_two(self, row, most, w="", m=""):
+        up = most in ("largest", "highest", "greatest")
+        return self.number(sum(sorted(row.values(), reverse=up)[:2])) if row and self.exact(*row.values()) else None
+
+    def median(self, row, w="", m="", nouns=""):
+        return self.number(sorted(row.values())[len(row) // 2]) if row and len(row) % 2 else None
+
+    def color_value(self, row, c, mark="", w="", m=""):
+        names = [name for name, color in self.painted().items() if color == c.lower()]
+        return self.number(row[names[0]]) if row and names and names[0] in row and self.exact(row[names[0]]) else None
+
+    def most_color(self, row, most, mark, w=""):
+        return self.painted().get(self.ranked(row, most)) if row and set(row) <= set(self.painted()) else None
+
+    def gap(self, row, x, y, most, noun=""):
+        i, j = self.chart.series.index(x), self.chart.series.index(y)
+        gaps = [abs(a - b) for a, b in zip(self.chart.values[i], self.chart.values[j], strict=True)]
+        best = (max if most in ("largest", "highest", "greatest") else min)(gaps)
+        assert gaps.count(best) == 1
+        return self.chart.categories[gaps.index(best)]
+
     def arithmetic(self, row, x, y, f):
         return f(row[x], row[y]) if row and self.exact(row[x], row[y]) else None
 

@@ -7,10 +7,12 @@
 """
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from vlm.data.sample import Question
-from vlm.data.worlds.charts_reasoning import ORDINALS, REASONING, REASONING_OF_POINTS, yes_no
+from vlm.data.sample import Box, Question
+from vlm.data.worlds.charts_marks import Mark
+from vlm.data.worlds.charts_reasoning import ORDINALS, REASONING, REASONING_OF_POINTS, color_value, yes_no
 from vlm.data.worlds.charts_spec import Chart
 from vlm.data.worlds.charts_topics import MEASURES, PALETTES, TIMES
 from vlm.data.worlds.language import phrasings, pick, plural, sentence
@@ -33,13 +35,15 @@ class View(NamedTuple):
     noun: str
     at: str
     where: str
+    fixed: tuple[int | None, int | None] = (0, None)  # the number of its one series, or of its one category
 
 
 class Asker:
     """Asks about one chart; each method of FAMILIES returns a question, or None where the chart offers none."""
 
-    def __init__(self, chart: Chart, rng: random.Random, split: str):
+    def __init__(self, chart: Chart, rng: random.Random, split: str, marks: Sequence[Mark] = ()):
         self.chart, self.rng, self.split = chart, rng, split
+        self.boxes: dict[tuple[int, int], Box] = {(j, i): box for j, i, box in marks}  # by series and category
         shown = f"{chart.title} {chart.x_label} {chart.y_label}".lower()
         if chart.legend and chart.series == [""] and not chart.by_category:
             shown += f" {chart.measure.name}"
@@ -47,10 +51,20 @@ class Asker:
 
     # -------------------------------------------------------------------------------------- words
 
-    def say(self, key: str, family: str, answer: str, **words) -> Question:
+    def say(self, key: str, family: str, answer: str, *, by: Box | None = None, **words) -> Question:
+        """Put a question into words; the answer is read at, or from, the mark `by`."""
         words.setdefault("m", self.measure if self.rng.random() < 0.6 else "value")
         text = pick(self.rng, phrasings(PHRASINGS, key, self.split)).format(**words)
-        return Question(text=sentence(text), answer=answer, family=family)
+        return Question(text=sentence(text), answer=answer, family=family, place=by, anchor=by)
+
+    def mark(self, view: View, i: int) -> Box | None:
+        """Where a value ends: the top of a bar, the right end of one that lies, a point, the middle of a slice."""
+        j, k = view.fixed
+        box = self.boxes.get((i if j is None else j, i if k is None else k))
+        if box is None or self.chart.kind not in ("bar", "grouped", "stacked"):
+            return box
+        x0, y0, x1, y1 = box
+        return (max(x1 - 2, x0), y0, x1, y1) if self.chart.horizontal else (x0, y0, x1, min(y0 + 2, y1))
 
     def coin(self) -> bool:
         return self.rng.random() < 0.5
@@ -69,10 +83,10 @@ class Asker:
             i = int(self.rng.random() * len(chart.categories))
             where = f" {_of(chart.pool.at)} {chart.categories[i]}"
             pool = chart.series_pool
-            return View(chart.series, [row[i] for row in chart.values], pool.noun, pool.at, where)
+            return View(chart.series, [row[i] for row in chart.values], pool.noun, pool.at, where, (None, i))
         j = int(self.rng.random() * len(chart.series))
         where = f" {_of(chart.series_pool.at)} {chart.series[j]}"
-        return View(chart.categories, chart.values[j], chart.pool.noun, chart.pool.at, where)
+        return View(chart.categories, chart.values[j], chart.pool.noun, chart.pool.at, where, (j, None))
 
     def two(self, view: View) -> tuple[int, int]:
         i = int(self.rng.random() * len(view.names))
@@ -158,7 +172,8 @@ class Asker:
         if not chart.readable:
             return None
         i = int(self.rng.random() * len(view.names))
-        return self.say("value", "chart retrieval", chart.answer(view.values[i]), at=self.at(view, view.names[i]))
+        at, by = self.at(view, view.names[i]), self.mark(view, i)
+        return self.say("value", "chart retrieval", chart.answer(view.values[i]), by=by, at=at)
 
     def _whose_value(self) -> Question | None:
         view, chart = self.view(), self.chart
@@ -167,8 +182,8 @@ class Asker:
         i = int(self.rng.random() * len(view.names))
         if view.values.count(view.values[i]) > 1:
             return None
-        v = chart.answer(view.values[i])
-        return self.say("whose value", "chart retrieval", view.names[i], noun=view.noun, v=v, w=view.where)
+        v, by = chart.answer(view.values[i]), self.mark(view, i)
+        return self.say("whose value", "chart retrieval", view.names[i], by=by, noun=view.noun, v=v, w=view.where)
 
     def _is_value(self) -> Question | None:
         """A no names another value of the view, or one that is near."""
@@ -182,7 +197,8 @@ class Asker:
         other = pick(self.rng, others if self.coin() else [true + step, true + 2 * step])
         yes = self.coin()
         v = chart.answer(true if yes else other)
-        return self.say("is value", "chart retrieval", yes_no(yes), at=self.at(view, view.names[i]), v=v)
+        at, by = self.at(view, view.names[i]), self.mark(view, i)
+        return self.say("is value", "chart retrieval", yes_no(yes), by=by, at=at, v=v)
 
     def _nth(self) -> Question | None:
         chart = self.chart
@@ -190,8 +206,9 @@ class Asker:
             return None
         i, n = int(self.rng.random() * len(chart.categories)), len(chart.categories)
         d = pick(self.rng, ("top", "bottom") if chart.horizontal else ("left", "right"))
-        name = chart.categories[i if d in ("top", "left") else n - 1 - i]
-        return self.say("nth", "chart retrieval", name, n=ORDINALS[i], x=MARK[chart.kind], d=d, noun=chart.pool.noun)
+        k, noun = i if d in ("top", "left") else n - 1 - i, chart.pool.noun
+        name, by, x = chart.categories[k], self.boxes.get((0, k)), MARK[chart.kind]
+        return self.say("nth", "chart retrieval", name, by=by, n=ORDINALS[i], x=x, d=d, noun=noun)
 
     def _color(self) -> Question | None:
         chart = self.chart
@@ -201,10 +218,11 @@ class Asker:
                 return self._mark_color()
             return None
         i = int(self.rng.random() * len(names))
+        by = self.boxes.get((0, i) if chart.by_category else (i, 0))
         if self.coin():
-            return self.say("color", "chart retrieval", chart.colors[i], x=names[i])
+            return self.say("color", "chart retrieval", chart.colors[i], by=by, x=names[i])
         noun = chart.pool.noun if chart.by_category else chart.series_noun
-        return self.say("whose color", "chart retrieval", names[i], noun=noun, c=chart.colors[i])
+        return self.say("whose color", "chart retrieval", names[i], by=by, noun=noun, c=chart.colors[i])
 
     def _mark_color(self) -> Question:
         kind = self.chart.kind
@@ -314,6 +332,7 @@ _ALL_KINDS = tuple(dict.fromkeys(KIND.values()))
 _STRUCTURE = (Asker._how_many, Asker._how_many, Asker._kind, Asker._horizontal, Asker._has, Asker._title, Asker._axis)
 _RETRIEVAL = (
     Asker._value, Asker._value, Asker._value, Asker._whose_value, Asker._is_value, Asker._nth, Asker._color,
+    color_value,
 )  # fmt: skip
 _RETRIEVAL_OF_POINTS = (Asker._color, Asker._at_x, Asker._at_x)
 _FALSE = (Asker._no_name, Asker._no_name, Asker._no_name, Asker._no_color, Asker._no_words, Asker._no_nth)

@@ -9,9 +9,9 @@ import random
 
 from PIL import Image
 
-from vlm.data.worlds.charts_marks import Mark, bars, frame_of, lines, marker, pie, points
+from vlm.data.worlds.charts_marks import Mark, bars, ends, frame_of, lines, marker, pie, points
 from vlm.data.worlds.charts_spec import Chart
-from vlm.data.worlds.charts_style import Again, NoRoom, Style, choose_style, settle
+from vlm.data.worlds.charts_style import Again, NoRoom, Style, choose_style, mix, settle
 from vlm.data.worlds.charts_text import Box, Sheet, wrapped
 from vlm.data.worlds.charts_topics import PALETTES
 from vlm.data.worlds.draw import RGB
@@ -46,6 +46,14 @@ def _draw(chart: Chart, style: Style, size: int) -> tuple[Sheet, list[Mark]]:
         else:
             sheet.write(line, size / 2, room[1], "mt", size=sheet.title_size)
         room[1] += sheet.title_size + 1
+    soft = mix(style.ink, style.ground, 0.25)
+    for line, place in ((chart.note, 1), (chart.source, 3)):
+        if not line or sheet.width(line) > room[2] - room[0] or (place == 1 and not heading):
+            continue
+        x, anchor = (room[0], "l") if style.title_left else (size / 2, "m")
+        sheet.write(line, x, room[place], anchor + ("t" if place == 1 else "b"), color=soft)
+        room[place] += (sheet.size + 1) * (1 if place == 1 else -1)
+    room[3] -= gap if chart.source else 0
     room[1] += gap if heading else 0
     if chart.legend in ("top", "bottom", "right"):
         _legend(sheet, chart, style, room)
@@ -162,7 +170,7 @@ def _vertical(sheet: Sheet, chart: Chart, style: Style, room: list[int]) -> list
     """Bars that stand, lines and points; the room becomes the plot. Marks with index -1 are stretches of a line."""
     s, size = sheet.size, sheet.image.width
     edge, floor = room[0], room[3]
-    ticks = _tick_texts(chart, style, chart.ticks)
+    ticks = [] if chart.bare else _tick_texts(chart, style, chart.ticks)
     room[0] += (s + 3 if chart.y_label else 0) + sheet.widest(ticks) + 4
     room[3] -= s + 3 if chart.x_label else 0
     aside = 0
@@ -176,7 +184,11 @@ def _vertical(sheet: Sheet, chart: Chart, style: Style, room: list[int]) -> list
             raise NoRoom
         room[3] -= s + 3
     else:
-        slot = (room[2] - room[0]) / len(chart.categories)
+        n, free = len(chart.categories), room[2] - room[0]
+        slot = free / n
+        if chart.legend == "ends":  # beside the last points
+            slot = min((free - sheet.widest(chart.series) - 7) / (n - 0.5), slot)
+            room[2] = room[0] + round(slot * n)
         widest = sheet.widest(chart.categories)
         turned = widest + 3 > slot
         if turned and (s + 2 > slot or widest > 0.28 * size):
@@ -185,17 +197,20 @@ def _vertical(sheet: Sheet, chart: Chart, style: Style, room: list[int]) -> list
     thickness = slot * style.fill / (len(chart.series) if chart.kind == "grouped" else 1)
     if chart.written and chart.kind in ("bar", "grouped"):
         chart.written = sheet.widest(_written(chart)) < (slot if chart.kind == "bar" else thickness)
+    if chart.bare and not chart.written:
+        chart.bare = False
+        raise Again
     room[1] += s + 2 if chart.written and chart.kind != "stacked" else s // 2 + 1
     left, top, right, bottom = room
-    if bottom - top < 0.3 * size or right - left < 0.35 * size or (bottom - top) / (len(ticks) - 1) < s + 2:
+    if bottom - top < 0.3 * size or right - left < 0.35 * size or (bottom - top) < (s + 2) * (len(ticks) - 1):
         raise NoRoom
     low, high = chart.ticks[0], max(chart.ticks[-1], _totals(chart))
     pixels = (bottom - top) / (high - low)
-    for t, text in zip(chart.ticks, ticks, strict=True):
+    for t, text in zip(chart.ticks, ticks, strict=False):
         y = round(bottom - (t - low) * pixels)
         sheet.write(text, left - 3 - aside, y, "rm")
         if chart.grid:
-            sheet.pen.line((left, y, right, y), fill=style.rule)
+            sheet.pen.line((left, y, right - (slot / 2 if chart.legend == "ends" else 0), y), fill=style.rule)
     _labels(sheet, chart, edge, floor, room)
     if chart.kind == "scatter":
         return points(sheet, chart, style, room, pixels)
@@ -205,7 +220,10 @@ def _vertical(sheet: Sheet, chart: Chart, style: Style, room: list[int]) -> list
     if chart.kind == "line":
         settle(chart, pixels)
         frame_of(sheet, style, room, False)
-        return lines(sheet, chart, style, centers, [[bottom - (v - low) * pixels for v in row] for row in chart.values])
+        ys = [[bottom - (v - low) * pixels for v in row] for row in chart.values]
+        if chart.legend == "ends":
+            ends(sheet, chart, style, centers[-1] + 5, [row[-1] for row in ys], (top, bottom))
+        return lines(sheet, chart, style, centers, ys)
     marks = bars(sheet, chart, style, centers, thickness, bottom, -pixels)
     frame_of(sheet, style, room, False)
     return marks
@@ -235,25 +253,28 @@ def _horizontal(sheet: Sheet, chart: Chart, style: Style, room: list[int]) -> li
     if widest > 0.4 * size:
         raise NoRoom
     room[0] += (s + 3 if chart.y_label else 0) + widest + 4
-    room[3] -= s + 3 + (s + 3 if chart.x_label else 0)
+    room[3] -= (0 if chart.bare else s + 3) + (s + 3 if chart.x_label else 0)
     room[1] += 1
     slot = (room[3] - room[1]) / len(chart.categories)
     thickness = slot * style.fill / (len(chart.series) if chart.kind == "grouped" else 1)
     if chart.written and chart.kind in ("bar", "grouped"):
         chart.written = (thickness if chart.kind == "grouped" else slot) >= s + 2
-    ticks = _tick_texts(chart, style, chart.ticks)
+    if chart.bare and not chart.written:
+        chart.bare = False
+        raise Again
+    ticks = [] if chart.bare else _tick_texts(chart, style, chart.ticks)
     beside = sheet.widest(_written(chart)) + 4 if chart.written and chart.kind != "stacked" else 0
-    room[2] -= max(sheet.width(ticks[-1]) // 2 + 1, beside)
+    room[2] -= max(sheet.width(ticks[-1]) // 2 + 1 if ticks else 1, beside)
     left, top, right, bottom = room
     if slot < s + 2 or thickness < 2.5 or bottom - top < 0.3 * size or right - left < 0.3 * size:
         raise NoRoom
     low, high = chart.ticks[0], max(chart.ticks[-1], _totals(chart))
     pixels = (right - left) / (high - low)
-    while (chart.ticks[1] - chart.ticks[0]) * pixels < sheet.widest(ticks) + 3:
+    while ticks and (chart.ticks[1] - chart.ticks[0]) * pixels < sheet.widest(ticks) + 3:
         if len(ticks) < 4:
             raise NoRoom
         chart.ticks, ticks, chart.snapped = chart.ticks[::2], ticks[::2], False
-    for t, text in zip(chart.ticks, ticks, strict=True):
+    for t, text in zip(chart.ticks, ticks, strict=False):
         x = round(left + (t - low) * pixels)
         sheet.write(text, x, bottom + 3, "mt")
         if chart.grid:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from vlm.data.worlds import draw
 from vlm.data.worlds.charts_spec import Chart
-from vlm.data.worlds.charts_style import READ, Again, NoRoom, Style, over, settle
+from vlm.data.worlds.charts_style import READ, Again, NoRoom, Style, apart, over, settle
 from vlm.data.worlds.charts_text import Box, Sheet
 from vlm.data.worlds.charts_topics import PALETTES
 from vlm.data.worlds.draw import RGB
@@ -52,6 +52,9 @@ def bars(
         for j, i, box in marks:
             if box[2] - box[0] < sheet.width(chart.number(chart.values[j][i])) + 1 or box[3] - box[1] < s + 1:
                 chart.written = False
+                if chart.bare:
+                    chart.bare = False
+                    raise Again
     settle(chart, abs(pixels))
     paints = PALETTES[chart.palette]
     for j, i, box in marks:
@@ -100,6 +103,19 @@ def lines(sheet: Sheet, chart: Chart, style: Style, xs: list[float], rows: list[
         for text, box in placed:
             sheet.write(text, box[0], box[1], "lt")
     return marks
+
+
+def ends(sheet: Sheet, chart: Chart, style: Style, x: float, ys: list[float], within: tuple[int, int]) -> None:
+    """The name of each line beside its last point, where these are far enough apart."""
+    half = sheet.size / 2 + 1
+    order = sorted(range(len(ys)), key=ys.__getitem__)
+    places = {j: min(max(ys[j], within[0] + half), within[1] - half) for j in order}
+    if any(places[b] - places[a] < 2 * half for a, b in zip(order, order[1:], strict=False)):
+        chart.legend = "right"
+        raise Again
+    for j, y in places.items():
+        color = PALETTES[chart.palette][chart.colors[j]]
+        sheet.write(chart.series[j], x, y, "lm", color=color if apart(color, style.ground) else None)
 
 
 def _values_at(

@@ -19,7 +19,7 @@ STYLES = ("default", "ggplot", "bmh", "seaborn-v0_8-whitegrid", "fast")
 DPI = 100
 _PLACES = {
     "top": "outside upper center", "inside": "outside upper center", "bottom": "outside lower center",
-    "right": "outside right center",
+    "right": "outside right center", "ends": "outside right center",
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def redrawn(rng: random.Random, chart: Chart, size: int) -> Image.Image:
 
 def _legend(figure, axes, chart: Chart, points: float) -> None:
     entries = axes.get_legend_handles_labels()
-    columns = 1 if chart.legend == "right" else min(len(entries[1]), 3)
+    columns = 1 if chart.legend in ("right", "ends") else min(len(entries[1]), 3)
     figure.legend(
         *entries, loc=_PLACES[chart.legend], fontsize=points, ncols=columns, handlelength=1.2, columnspacing=0.8
     )  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LARGEST, SMALLEST = ("largest", "highest", "greatest"), ("smallest", "lowest")
 MORE, LESS = ("higher", "larger", "greater"), ("lower", "smaller")
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_MARK = {"line": "line", "pie": "slice", "stacked": "part"}
 MIXED = 0.16  # share kept of the charts where one series is above another in some categories only
 
 
@@ -48,6 +49,74 @@ def most(asker: Asker) -> Question | None:
         v = asker.chart.answer(view.values[i])
         return asker.say("most value", "chart reasoning", v, most=word, w=view.where)
     return asker.say("most", "chart reasoning", view.names[i], noun=view.noun, most=word, w=view.where)
+
+
+def _colored(asker: Asker) -> View | None:
+    """A view whose names have colours of their own."""
+    view, chart = asker.view(), asker.chart
+    return view if chart.by_category or (chart.series_pool and view.names is chart.series) else None
+
+
+def color_value(asker: Asker) -> Question | None:
+    """What the red bar, or the red line in a year, amounts to."""
+    view, chart = _colored(asker), asker.chart
+    if not view or not chart.readable:
+        return None
+    i = int(asker.rng.random() * len(view.names))
+    v, mark = chart.answer(view.values[i]), _MARK.get(chart.kind, "bar")
+    by = asker.mark(view, i)
+    return asker.say("color value", "chart retrieval", v, by=by, c=chart.colors[i], mark=mark, w=view.where)
+
+
+def most_color(asker: Asker) -> Question | None:
+    """The colour of the longest bar, of the highest line in a year."""
+    view, down = _colored(asker), asker.coin()
+    i = _ranked(asker, view, 0, down) if view else None
+    if not view or i is None:
+        return None
+    word, mark = pick(asker.rng, LARGEST if down else SMALLEST), _MARK.get(asker.chart.kind, "bar")
+    return asker.say("most color", "chart reasoning", asker.chart.colors[i], most=word, mark=mark, w=view.where)
+
+
+def spread(asker: Asker) -> Question | None:
+    """From the lowest to the highest; the two highest or lowest together."""
+    view, chart = asker.view(), asker.chart
+    if not chart.readable or len(view.values) < 3:
+        return None
+    k = int(2 * asker.rng.random())
+    order = sorted(view.values, reverse=not k)
+    if asker.coin():
+        return asker.say(
+            "top two", "chart reasoning", chart.answer(sum(order[:2])), most=(LARGEST, SMALLEST)[k][k], w=view.where
+        )
+    v = chart.answer(abs(order[0] - order[-1]))
+    return asker.say("spread", "chart reasoning", v, most=LARGEST[k], least=SMALLEST[k], w=view.where)
+
+
+def median(asker: Asker) -> Question | None:
+    view, chart = asker.view(), asker.chart
+    n = len(view.values)
+    if not chart.readable or n % 2 == 0 or n > 7:
+        return None
+    middle = chart.answer(sorted(view.values)[n // 2])
+    return asker.say("median", "chart reasoning", middle, nouns=plural(view.noun), w=view.where)
+
+
+def gap(asker: Asker) -> Question | None:
+    """Where two series are farthest apart, or nearest."""
+    chart, rng = asker.chart, asker.rng
+    if not chart.series_pool or len(chart.categories) < 3:
+        return None
+    i, j = rng.sample(range(len(chart.series)), 2)
+    gaps = [abs(a - b) for a, b in zip(chart.values[i], chart.values[j], strict=True)]
+    down = asker.coin()
+    best, second = sorted(gaps, reverse=down)[:2]
+    if abs(best - second) < 2 * chart.margin:
+        return None
+    return asker.say(
+        "gap", "chart reasoning", chart.categories[gaps.index(best)], x=chart.series[i], y=chart.series[j],
+        most=pick(rng, LARGEST if down else SMALLEST), noun=chart.pool.noun, p=chart.pool.at,
+    )  # fmt: skip
 
 
 def pair(asker: Asker) -> Question | None:
@@ -85,7 +154,9 @@ def total(asker: Asker) -> Question | None:
 
 def beyond(asker: Asker) -> Question | None:
     view = asker.view()
-    return _count_beyond(asker, view.values, plural(view.noun), view.where)
+    marks = {"bar": "bars", "grouped": "bars", "pie": "slices"}.get(asker.chart.kind, "")
+    nouns = marks if marks and asker.rng.random() < 0.4 else plural(view.noun)
+    return _count_beyond(asker, view.values, nouns, view.where)
 
 
 def _count_beyond(asker: Asker, values: list[int], nouns: str, where: str, **words) -> Question | None:
@@ -232,6 +303,7 @@ def most_points(asker: Asker) -> Question | None:
 
 
 REASONING = (
-    most, most, pair, pair, total, beyond, beyond, more, sum_more, rose_most, trend, across, across,
+    most, most, most, pair, pair, pair, total, beyond, beyond, more, more, sum_more, rose_most, trend, trend, across,
+    across, spread, spread, median, most_color, gap,
 )  # fmt: skip
 REASONING_OF_POINTS = (with_x, points_beyond, most_points)

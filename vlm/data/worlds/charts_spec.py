@@ -17,6 +17,7 @@ HELD_OUT = frozenset({
     ("bar", "earth"), ("grouped", "office"), ("stacked", "classic"), ("line", "press"), ("scatter", "deep"),
     ("pie", "vivid"),
 })  # fmt: skip
+_MAKERS = next(pool.names for pool in POOLS if pool.noun == "company")
 _STEPS = {  # between two ticks
     "integer": (1, 2, 4, 5, 10, 10, 20, 20, 20, 40, 50, 100),
     "decimal": (2, 4, 5, 10, 10, 20, 50, 100),
@@ -46,9 +47,12 @@ class Chart:
     comma: bool = False
     snapped: bool = False
     written: bool = False  # the values stand on the chart
-    legend: str = ""  # "" | "top" | "bottom" | "right" | "inside"
+    bare: bool = False  # no numbers along the axis: the written values do
+    legend: str = ""  # "" | "top" | "bottom" | "right" | "inside" | "ends": of lines, each at its own end
     grid: bool = False
     title: str = ""
+    note: str = ""  # a line under the title
+    source: str = ""  # a line at the foot
     x_label: str = ""
     y_label: str = ""
     x_measure: Measure = Measure("", "")  # scatter: the quantity along x
@@ -111,12 +115,30 @@ def invent(rng: random.Random, size: int, split: str) -> Chart:
     u = rng.random()
     if k > 1:
         chart.legend = pick(rng, ("top", "bottom", "right", "right", "inside"))
+        if kind == "line" and rng.random() < 0.35:
+            chart.legend = "ends"
     elif kind == "pie":
         chart.legend = pick(rng, ("right", "bottom")) if u < 0.5 else ""
     elif not by_category and u < 0.45:
         chart.legend = pick(rng, ("top", "bottom", "inside"))
-    chart.grid = kind != "pie" and rng.random() < 0.5
+    chart.bare = kind in ("bar", "grouped", "stacked") and chart.written and rng.random() < 0.4
+    chart.grid = kind != "pie" and not chart.bare and rng.random() < 0.54
+    _lines_around(rng, chart)
     return chart
+
+
+def _lines_around(rng: random.Random, chart: Chart) -> None:
+    """What press and statistics offices put under a title and at the foot."""
+    if chart.title and rng.random() < 0.25:
+        name, unit, nouns = chart.measure.name, chart.measure.unit, plural(chart.pool.noun)
+        forms = [f"by {chart.pool.noun}", f"{len(chart.categories)} {nouns} compared"]
+        if unit or chart.percent:
+            forms += [f"{name}, in {unit or 'percent'}", f"in {unit or 'percent'}"]
+        chart.note = sentence(pick(rng, forms))
+    if rng.random() < 0.3:
+        who = f"{pick(rng, _MAKERS)} {pick(rng, ('Research', 'Institute', 'Survey', 'Center', 'Agency', 'Data'))}"
+        when = f", {rng.randrange(2000, 2027)}" if rng.random() < 0.5 else ""
+        chart.source = f"{pick(rng, ('Source: ', 'Source: ', 'Data: ', 'Source '))}{who}{when}"
 
 
 def _n_series(rng: random.Random, kind: str, size: int, most: int) -> int:

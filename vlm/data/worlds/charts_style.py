@@ -40,12 +40,18 @@ class Style:
     joined: bool  # a slice's value stands behind its name
 
 
-def _mix(a: RGB, b: RGB, share: float) -> RGB:
+def mix(a: RGB, b: RGB, share: float) -> RGB:
     return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
 def _far(a: RGB, b: RGB) -> bool:
     return sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) > draw.CONTRAST**2
+
+
+def apart(color: RGB, ground: RGB) -> bool:
+    """Whether letters of a colour are read on a ground."""
+    light = [0.3 * r + 0.59 * g + 0.11 * b for r, g, b in (color, ground)]
+    return abs(light[0] - light[1]) > 90
 
 
 def choose_style(rng: random.Random, chart: Chart, size: int, split: str) -> Style:
@@ -61,12 +67,14 @@ def choose_style(rng: random.Random, chart: Chart, size: int, split: str) -> Sty
     if not all(_far(ground, p) for p in paints):
         ground = (255, 255, 255)
     dark = sum(ground) < 380
-    ink = _mix((235, 235, 235) if dark else (10, 10, 10), ground, 0.15 * u())
+    ink = mix((235, 235, 235) if dark else (10, 10, 10), ground, 0.15 * u())
     frame = pick(rng, ("box", "corner", "corner", "base", "none"))
-    if not chart.grid and not chart.written:
+    if chart.bare or chart.legend == "ends":
+        frame = "base" if frame == "box" else frame
+    elif not chart.grid and not chart.written:
         frame = "box" if frame == "box" else "corner"  # something to read heights against
     return Style(
-        ground=ground, ink=ink, rule=_mix(ground, ink, 0.14 + 0.14 * u()), face=choose_font(rng, size, split),
+        ground=ground, ink=ink, rule=mix(ground, ink, 0.14 + 0.14 * u()), face=choose_font(rng, size, split),
         frame=frame, fill=0.55 + 0.3 * u(),
         thick=max(1, round(size / 130 * (0.7 + u()))), marker=pick(rng, ("", "circle", "circle", "square", "diamond")),
         title_left=u() < 0.3, whole_ticks=u() < 0.6, edges=u() < 0.2, hole=0.45 if u() < 0.25 else 0.0,

@@ -17,7 +17,7 @@ from vlm.data.worlds.charts_spec import Chart, invent
 from vlm.data.worlds.charts_style import NoRoom
 from vlm.data.worlds.charts_text import Sheet
 from vlm.data.worlds.charts_topics import MEASURES, PALETTES
-from vlm.data.worlds.language import ask, phrasings, pick, plural, sentence
+from vlm.data.worlds.language import ask, either, phrasings, pick, plural, sentence
 from vlm.data.worlds.wording_pairs import CHARTS as PHRASINGS
 
 LEAST = 128  # px of a picture from which its words can be read
@@ -50,9 +50,10 @@ def changed(rng: random.Random, chart: Chart, kind: str) -> tuple[Chart, Change]
     if kind == "value":
         unit = max(1, (chart.ticks[1] - chart.ticks[0]) // 2)
         options = [v for v in range(chart.ticks[0] + unit, chart.ticks[-1] + 1, unit) if abs(v - row[i]) >= unit]
-        if chart.kind == "pie" or not options:
+        found = either(rng, [v for v in options if v > row[i]], [v for v in options if v < row[i]])
+        if chart.kind == "pie" or not found:
             return None
-        other.values[0][i] = pick(rng, options)
+        other.values[0][i] = found[1]
     elif kind == "values":
         rng.shuffle(other.values[0])
         if other.values[0] == row:

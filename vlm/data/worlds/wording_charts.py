@@ -9,7 +9,7 @@ from vlm.data.worlds.language import Phrasings
 
 # fmt: off
 # {x}, {y}, {z} names; {at} "in Peru", {that} "in Chile"; {w} " in 2015" or ""; {m} "population" or "value"
-# {p} "in"; {noun} "country",
+# {least} "smallest"; {mark} "bar"; {p} "in"; {noun} "country",
 # {nouns} "countries"; {xs} "bars"; {v} a number; {c} a color; {most} "largest"; {n} "second"
 CHARTS: Phrasings = {
     "how many": (
@@ -107,6 +107,46 @@ CHARTS: Phrasings = {
         ("What is the {most} {m}{w}?", "How much is the {most} {m}{w}?", "What is the {most} {m} shown{w}?",
          "Tell me the {most} {m}{w}.", "Which {m} is the {most}{w}?"),
         ("How much is the {m} that is the {most}{w}?", "What {m} is the {most}{w}?"),
+    ),
+    "spread": (
+        ("What is the difference between the {most} and the {least} {m}{w}?",
+         "How much is the difference between the {most} and the {least} {m}{w}?",
+         "By how much do the {most} and the {least} {m} differ{w}?",
+         "How far apart are the {most} and the {least} {m}{w}?", "What is the {most} {m} less the {least}{w}?"),
+        ("How much do the {most} and the {least} {m} differ{w}?",
+         "Give the difference between the {most} and the {least} {m}{w}."),
+    ),
+    "top two": (
+        ("What is the sum of the two {most} values{w}?", "How much are the two {most} values together{w}?",
+         "Add the two {most} values{w}.", "What do the two {most} values add up to{w}?",
+         "Give the sum of the two {most} values{w}."),
+        ("What is the total of the two {most} values{w}?", "How much do the two {most} values add up to{w}?"),
+    ),
+    "median": (
+        ("What is the median {m}{w}?", "What is the median of all {nouns}{w}?", "How much is the median {m}{w}?",
+         "Give the median of all {nouns}{w}.", "Tell me the median {m}{w}."),
+        ("How much is the median of all {nouns}{w}?", "Give the median {m} of all {nouns}{w}."),
+    ),
+    "color value": (
+        ("What is the {m} of the {c} {mark}{w}?", "How much is the {m} of the {c} {mark}{w}?",
+         "Tell me the {m} of the {c} {mark}{w}.", "What {m} does the {c} {mark} show{w}?",
+         "What is the value shown in {c}{w}?"),
+        ("Which {m} does the {c} {mark} show{w}?", "How much is the value shown in {c}{w}?"),
+    ),
+    "most color": (
+        ("What color is the {most} {mark}{w}?", "Which color has the {most} {mark}{w}?",
+         "What is the color of the {most} {mark}{w}?", "In which color is the {most} {mark} shown{w}?",
+         "Tell me the color of the {most} {mark}{w}."),
+        ("What color does the {most} {mark} have{w}?", "Which color is the {most} {mark}{w}?"),
+    ),
+    "gap": (
+        ("{p} which {noun} is the difference between {x} and {y} the {most}?",
+         "Which {noun} has the {most} difference between {x} and {y}?",
+         "Which {noun} shows the {most} difference between {x} and {y}?",
+         "Where is the difference between {x} and {y} the {most}?",
+         "Where do you see the {most} difference between {x} and {y}?"),
+        ("The difference between {x} and {y} is the {most} {p} which {noun}?",
+         "Where does the chart show the {most} difference between {x} and {y}?"),
     ),
     "difference": (
         ("What is the difference between {x} and {y}{w}?", "How much is the difference between {x} and {y}{w}?",
