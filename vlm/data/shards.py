@@ -179,7 +179,9 @@ def from_record(pictures: list, record: dict[str, Any]) -> Sample:
         things = [Thing(**{**t, "box": tuple(int(v) for v in t["box"])}) for t in record["things"]]
         if not all(t.picture in range(n) for t in things):
             raise ValueError(f"found a thing in a picture that is none of its {n}")
-        boxed: Iterator[dict[str, Any]] = ({k: tuple(v) if isinstance(v, list) else v for k, v in q.items()} for q in record["questions"])
+        boxed: Iterator[dict[str, Any]] = (
+            {k: tuple(v) if isinstance(v, list) else v for k, v in q.items()} for q in record["questions"]
+        )
         questions = [Question(**q) for q in boxed]
         if not all(isinstance(v, str) for q in questions for v in (q.text, q.answer, q.family)):
             raise ValueError("found a question that is no text")
