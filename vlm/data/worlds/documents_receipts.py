@@ -8,8 +8,8 @@ import random
 from dataclasses import dataclass, field
 
 from vlm.data.sample import Question
-from vlm.data.worlds.documents_sheet import Asker, Sheet
-from vlm.data.worlds.documents_words import GOODS, city, code, phone, shop, street
+from vlm.data.worlds.documents_sheet import HELD_OUT, Asker, Sheet
+from vlm.data.worlds.documents_words import CITIES, GOODS, STREETS, city, code, phone, shop, street
 from vlm.data.worlds.language import pick
 from vlm.data.worlds.tags import CANNOT_TELL
 from vlm.data.worlds.text import date, time
@@ -18,8 +18,21 @@ LAYOUTS = ("plain", "leaders", "quantity", "two lines")
 SUMS = {
     "subtotal": ("Subtotal", "Sub Total", "Subtotal", "Net"),
     "discount": ("Discount", "Discount", "Rebate"),
-    "tax": ("Tax", "Sales Tax", "VAT", "GST"),
-    "total": ("Total", "Total", "Total Due", "Amount Due", "Grand Total"),
+    "tax": ("Tax", "Sales Tax", "VAT", "GST", "SST", "Service Tax"),
+    "rounding": ("Rounding", "Rounding Adj", "Round Off"),
+    "total": (
+        "Total",
+        "Total",
+        "Total",
+        "Total Due",
+        "Amount Due",
+        "Grand Total",
+        "Net Total",
+        "Total Amount",
+        "Total Payable",
+        "Total Sales",
+        "Balance Due",
+    ),
     "cash": ("Cash", "Cash", "Paid", "Tendered"),
     "change": ("Change", "Change", "Change Due"),
 }
@@ -42,6 +55,7 @@ class Receipt:
     items: list[tuple[str, int, int]]  # (name, how many, what one costs)
     sums: dict[str, int]  # the amounts that are printed, of SUMS
     symbol: str = ""
+    rate: int = 0  # of the tax, in percent
     facts: dict[str, str] = field(default_factory=dict)  # "company", "address", "date", "time", "number", "phone"
 
     def money(self, cents: int) -> str:
@@ -54,7 +68,7 @@ def receipt(rng: random.Random, size: int, split: str) -> tuple[Sheet, "ReceiptA
     sheet = Sheet(rng, size, split, mono=0.5, tall=True)
     height = sheet.room() - 1
     layout = pick(rng, LAYOUTS if sheet.width > 75 and height >= 5 else LAYOUTS[:2])
-    made = Receipt(layout=layout, items=[], sums={}, symbol=pick(rng, ("", "", "", "$", "$", "£", "€")))
+    made = Receipt(layout=layout, items=[], sums={}, symbol=pick(rng, ("", "", "", "", "$", "$", "£", "€", "RM")))
     cased = pick(rng, (str.upper, str.upper, str))
     name = next((n for n in (cased(shop(rng)) for _ in range(30)) if sheet.fits(n)), cased("Kim Mart"))
     made.facts["company"] = name
@@ -81,11 +95,14 @@ def receipt(rng: random.Random, size: int, split: str) -> tuple[Sheet, "ReceiptA
     made.facts.update({k: v for k, v in extras.items() if k in ("date", "time", "number", "phone")})
     if "address" in extras:
         made.facts["address"] = extras["address"].replace("\n", " ")
-    made.sums = _sums(rng, made.items, "tax" in extras, "cash" in extras)
+    made.rate = pick(rng, (5, 6, 6, 7, 8, 10, 20))
+    made.sums = _sums(rng, made, extras)
     labels = {}
     for key, amount in made.sums.items():
-        names = [n for n in SUMS[key] if sheet.fits(cased(n) + ":", made.money(amount))]
-        labels[key] = cased(pick(rng, names or SUMS[key][:1]))
+        more = ("", f" {made.rate}%") if key == "tax" else ("", " (RM)", " RM") if key == "total" else ("",)
+        options = [cased(n) + end for n in SUMS[key] for end in (more if made.symbol == "" else more[:2] if key == "tax"
+                                                                 else ("",))]  # fmt: skip
+        labels[key] = pick(rng, [n for n in options if sheet.fits(n + ":", made.money(amount))] or options[:1])
     _print(rng, sheet, made, extras, labels, cased)
     return sheet, ReceiptAsker(sheet, made, rng, split)
 
@@ -95,9 +112,10 @@ _GOODS = tuple(GOODS)
 
 def _extras(rng: random.Random, sheet: Sheet, spare: int, cased) -> dict[str, str]:
     """The optional parts that there is room for, as printed; "tax" and "cash" stand for their rows."""
-    day = date(rng)
+    day = _day(rng)
     found: dict[str, str] = {}
-    offers = ["cash", "tax", "address", "number", "phone", "title", "thanks"]
+    offers = ["cash", "tax", "address", "number", "phone", "title", "thanks", "registration"]
+    offers += ["rounding"] if rng.random() < 0.45 else []
     rng.shuffle(offers)
     if rng.random() < 0.8:
         offers.insert(0, "date")
@@ -105,18 +123,21 @@ def _extras(rng: random.Random, sheet: Sheet, spare: int, cased) -> dict[str, st
         text = ""
         if name == "date":
             text = day
-            clock = time(rng)
+            clock = _clock(rng)
             if rng.random() < 0.5 and sheet.fits("Date: " + day, clock, gap=10):
                 found["time"] = clock
         elif name == "address":
-            text = f"{cased(street(rng))},\n{cased(city(rng))}"
+            text = cased(_address(rng))
+        elif name == "registration":
+            n = rng.randrange(10**5, 10**6)
+            text = pick(rng, (f"({n}-{pick(rng, 'ADHKMPTUVWX')})", f"Reg No: {n}", f"GST No: {n:012}", f"Co. No. {n}"))
         elif name == "number":
             text = code(rng)
         elif name == "phone":
             text = phone(rng)
         elif name in ("title", "thanks"):
             text = cased(pick(rng, TITLES if name == "title" else THANKS))
-        cost = 2 if name in ("cash", "tax", "address") else 1
+        cost = 2 if name in ("cash", "tax") else 1 + text.count("\n")
         if (
             cost <= spare
             and rng.random() < 0.8
@@ -129,21 +150,56 @@ def _extras(rng: random.Random, sheet: Sheet, spare: int, cased) -> dict[str, st
     return found
 
 
-def _sums(rng: random.Random, items: list[tuple[str, int, int]], tax: bool, cash: bool) -> dict[str, int]:
-    """The sums, all right: subtotal - discount + tax = total, cash - total = change."""
-    subtotal = sum(n * cents for _, n, cents in items)
+def _day(rng: random.Random) -> str:
+    """A date as tills print it, mostly the day first."""
+    if rng.random() < 0.3:
+        return date(rng)
+    d, m, y = rng.randrange(1, 29), rng.randrange(1, 13), rng.randrange(2008, 2028)
+    month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * m - 3 : 3 * m]
+    forms = (
+        f"{d:02}/{m:02}/{y}", f"{d:02}/{m:02}/{y}", f"{d:02}-{m:02}-{y}", f"{d:02}/{m:02}/{y % 100:02}",
+        f"{d:02}-{m:02}-{y % 100:02}", f"{d:02} {month} {y}", f"{d:02} {month.upper()} {y}", f"{d:02}-{month}-{y}",
+        f"{d:02}.{m:02}.{y}", f"{y}-{m:02}-{d:02}", f"{y}/{m:02}/{d:02}",
+    )  # fmt: skip
+    return pick(rng, forms)
+
+
+def _clock(rng: random.Random) -> str:
+    """A time, half of the time with its seconds."""
+    if rng.random() < 0.5:
+        return time(rng)
+    h, rest = rng.randrange(7, 24), f"{rng.randrange(60):02}:{rng.randrange(60):02}"
+    return f"{h:02}:{rest}" if rng.random() < 0.6 else f"{h % 12 or 12}:{rest} {'AM' if h < 12 else 'PM'}"
+
+
+def _address(rng: random.Random) -> str:
+    """Two or three lines."""
+    if rng.random() < 0.5:
+        return f"{street(rng)},\n{city(rng)}"
+    house = f"{pick(rng, ('No. ', 'No ', 'Lot ', ''))}{rng.randrange(1, 200)}{pick(rng, ('', '', 'A', 'G'))}"
+    road = f"{pick(rng, ('Jalan', 'Jalan', 'Jln', 'Lorong'))} {pick(rng, STREETS)} {rng.randrange(1, 30)}"
+    area = f"{pick(rng, ('Taman', 'Bandar', 'Kampung'))} {pick(rng, STREETS)},\n" if rng.random() < 0.5 else ""
+    return f"{house}, {road},\n{area}{rng.randrange(10000, 99999)} {pick(rng, CITIES)}"
+
+
+def _sums(rng: random.Random, made: Receipt, extras: dict[str, str]) -> dict[str, int]:
+    """The sums, all right: subtotal - discount + tax + rounding = total, cash - total = change."""
+    subtotal = sum(n * cents for _, n, cents in made.items)
     sums = {}
     total = subtotal
-    if tax:
+    if "tax" in extras:
         sums["subtotal"] = subtotal
         if rng.random() < 0.25:
             sums["discount"] = -max(subtotal * pick(rng, (5, 10, 20)) // 100, 1)
             total += sums["discount"]
         else:
-            sums["tax"] = max((subtotal * pick(rng, (5, 6, 7, 8, 10, 20)) + 50) // 100, 1)
+            sums["tax"] = max((subtotal * made.rate + 50) // 100, 1)
             total += sums["tax"]
+    if "rounding" in extras:  # to five cents
+        sums["rounding"] = (total + 2) // 5 * 5 - total
+        total += sums["rounding"]
     sums["total"] = total
-    if cash:
+    if "cash" in extras:
         note = pick(rng, (100, 500, 1000, 2000, 5000))
         sums["cash"] = -(-total // note) * note
         sums["change"] = sums["cash"] - total
@@ -165,6 +221,8 @@ def _print(
     sheet.row((made.facts["company"], head, at), bold=rng.random() < 0.7, scale=big)
     for line in extras.get("address", "").split("\n") if "address" in extras else ():
         sheet.row((line, head, at))
+    if "registration" in extras:
+        sheet.row((extras["registration"], head, at))
     if "phone" in extras:
         sheet.row((pick(rng, ("Tel: ", "Tel ", "Phone: ", "")) + extras["phone"], head, at))
     if "title" in extras:
@@ -173,7 +231,10 @@ def _print(
         sheet.row((pick(rng, ("No. ", "Receipt ", "Bill No: ", "Invoice ", "# ")) + extras["number"], "l", 0.0))
     if "date" in extras:
         text = pick(rng, ("Date: ", "", "Date ")) + extras["date"]
-        sheet.row(*([(text, "l", 0.0), (extras["time"], "r", 1.0)] if "time" in extras else [(text, "l", 0.0)]))
+        if "time" in extras and rng.random() < 0.5:
+            sheet.row((f"{text} {extras['time']}", "l", 0.0))
+        else:
+            sheet.row(*([(text, "l", 0.0), (extras["time"], "r", 1.0)] if "time" in extras else [(text, "l", 0.0)]))
     sheet.rule(style)
     column = (sheet.measure(cased("Qty")) + 6) / sheet.width
     if made.layout == "quantity":
@@ -190,9 +251,13 @@ def _print(
                 _leader(sheet, name, amount)
             sheet.row((name, "l", 0.0), (amount, "r", 1.0))
     sheet.rule(style)
+    apart = made.symbol == "" and "RM" not in labels["total"] and rng.random() < 0.25
     for key, cents in made.sums.items():
         strong = key == "total" and rng.random() < 0.7
-        sheet.row((labels[key] + pick(rng, ("", "", ":")), "l", 0.0), (made.money(cents), "r", 1.0), bold=strong)
+        amount, label = made.money(cents), labels[key] + pick(rng, ("", "", ":"))
+        if key == "total" and apart and sheet.fits(label, f"RM {amount}"):
+            amount = f"RM {amount}"
+        sheet.row((label, "l", 0.0), (amount, "r", 1.0), bold=strong)
     if "thanks" in extras:
         sheet.row((extras["thanks"], "c", 0.5))
 
@@ -200,8 +265,9 @@ def _print(
 def _rows(made: Receipt, extras: dict[str, str]) -> int:
     """How many rows the receipt takes, rules included."""
     items = len(made.items) * (2 if made.layout == "two lines" else 1) + (made.layout == "quantity")
-    texts = [k for k in extras if k in ("phone", "title", "number", "date", "thanks")]
-    return 2 + items + len(made.sums) + len(texts) + 2 * ("address" in extras)
+    texts = [k for k in extras if k in ("phone", "title", "number", "date", "thanks", "registration")]
+    address = 1 + extras["address"].count("\n") if "address" in extras else 0
+    return 2 + items + len(made.sums) + len(texts) + address
 
 
 def _leader(sheet: Sheet, name: str, amount: str) -> None:
@@ -243,7 +309,9 @@ class ReceiptAsker(Asker):
         if u < 0.45:
             yes = rng.random() < 0.5
             return self.yes_no("listed", family, yes, x=pick(rng, made.items)[0] if yes else self.absent())
-        options = (*made.facts, *made.sums, "total", "company")
+        options = [*made.facts, *made.sums, "total", "company"]
+        if self.split == "test-combos":  # else it would seldom come to what is held out
+            options = [k for k in options if (self.layout, k) in HELD_OUT] or options
         key = pick(rng, options)
         return self.say(key, family, made.facts.get(key) or made.money(made.sums[key]))
 
@@ -301,4 +369,5 @@ class ReceiptAsker(Asker):
 
 
 _ASKED = {"date": "date", "time": "time", "address": "address", "phone": "phone number", "tax": "tax",
-          "discount": "discount", "change": "change", "subtotal": "subtotal"}  # fmt: skip
+          "discount": "discount", "change": "change", "subtotal": "subtotal",
+          "rounding": "rounding"}  # fmt: skip

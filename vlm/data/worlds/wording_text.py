@@ -150,6 +150,11 @@ DOCUMENTS: Phrasings = {
          "What is the amount to pay?", "Read the total.", "How much is to pay?"),
         ("How much is the total amount?", "Read the total amount.", "Read the amount to pay."),
     ),
+    "rounding": (
+        ("What is the rounding?", "How much is the rounding?", "What is the amount of the rounding?",
+         "Read the rounding.", "By how much was the total rounded?"),
+        ("Read the amount of the rounding.", "How much was the total rounded by?"),
+    ),
     "cash": (
         ("How much cash was given?", "What is the amount of cash?", "How much was paid?", "What amount was paid?",
          "How much did the customer pay?"),
