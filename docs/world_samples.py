@@ -37,8 +37,9 @@ def contact_sheet(world: str, size: int, count: int, seed: int, split: str, emoj
     for i, s in enumerate(drawn):
         x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + CAPTION + GAP)
         for k, picture in enumerate(s.pictures):
-            sheet.paste(picture, (x + k * (picture.width + GAP), y))
-        pen.rectangle((x - 1, y - 1, x + width, y + height), outline="#cccccc")
+            left = x + k * (picture.width + GAP)
+            sheet.paste(picture, (left, y))
+            pen.rectangle((left - 1, y - 1, left + picture.width, y + height), outline="#cccccc")
         question = sorted(s.questions, key=lambda q: q.family)[i * 3 % len(s.questions)]
         lines = textwrap.wrap(question.text, max(16, width // 6))[:3] + [question.answer]
         for k, line in enumerate(lines):

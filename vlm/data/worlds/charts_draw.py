@@ -223,7 +223,7 @@ def _vertical(sheet: Sheet, chart: Chart, style: Style, room: list[int]) -> list
         ys = [[bottom - (v - low) * pixels for v in row] for row in chart.values]
         if chart.legend == "ends":
             ends(sheet, chart, style, centers[-1] + 5, [row[-1] for row in ys], (top, bottom))
-        return lines(sheet, chart, style, centers, ys)
+        return lines(sheet, chart, style, centers, ys, room)
     marks = bars(sheet, chart, style, centers, thickness, bottom, -pixels)
     frame_of(sheet, style, room, False)
     return marks

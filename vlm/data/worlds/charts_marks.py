@@ -80,7 +80,10 @@ def marker(sheet: Sheet, shape: str, color: RGB, x: float, y: float, side: int) 
     return left, top, left + alpha.width, top + alpha.height
 
 
-def lines(sheet: Sheet, chart: Chart, style: Style, xs: list[float], rows: list[list[float]]) -> list[Mark]:
+def lines(
+    sheet: Sheet, chart: Chart, style: Style, xs: list[float], rows: list[list[float]], plot: list[int]
+) -> list[Mark]:
+    """All lines, their values with them where all find room in the plot."""
     marks: list[Mark] = []
     side = max(4, sheet.image.width // 45 + style.thick)
     for j, ys in enumerate(rows):
@@ -96,7 +99,7 @@ def lines(sheet: Sheet, chart: Chart, style: Style, xs: list[float], rows: list[
                 (x0, y0), y1 = points[i - 1], y
                 marks.append((j, -1, (int(x0), int(min(y0, y1)), int(x) + 1, int(max(y0, y1)) + 1)))
     if chart.written:
-        placed = _values_at(sheet, chart, [m for m in marks if m[1] >= 0], xs, rows)
+        placed = _values_at(sheet, chart, [m for m in marks if m[1] >= 0], xs, rows, plot)
         if len(placed) < len(chart.series) * len(chart.categories):
             chart.written = False
             raise Again
@@ -119,7 +122,7 @@ def ends(sheet: Sheet, chart: Chart, style: Style, x: float, ys: list[float], wi
 
 
 def _values_at(
-    sheet: Sheet, chart: Chart, marks: list[Mark], xs: list[float], rows: list[list[float]]
+    sheet: Sheet, chart: Chart, marks: list[Mark], xs: list[float], rows: list[list[float]], plot: list[int]
 ) -> list[tuple[str, Box]]:  # fmt: skip
     """Where the values stand, above or below their points and clear of other lines, as far as there is room."""
     placed: list[tuple[str, Box]] = []
@@ -127,7 +130,8 @@ def _values_at(
         text = chart.number(chart.values[j][i])
         others = [row for k, row in enumerate(rows) if k != j]
         for y, anchor in ((y0 - 1, "mb"), (y1 + 1, "mt")):
-            box = sheet.box(text, (x0 + x1) / 2, y, anchor)
+            half = sheet.width(text) / 2 + 2
+            box = sheet.box(text, min(max((x0 + x1) / 2, plot[0] + half), plot[2] - half), y, anchor)
             if (
                 sheet.free(box)
                 and not any(box[0] < b[2] and box[2] > b[0] and box[1] < b[3] and box[3] > b[1] for _, b in placed)
