@@ -41,9 +41,9 @@ def calls(monkeypatch):
     seen = []
     plain = Native.__call__
 
-    def spy(self, plan, *rest):
-        seen.append(len(plan.tokens))
-        return plain(self, plan, *rest)
+    def spy(self, pieces, pool):
+        seen.append(len(pieces))
+        return plain(self, pieces, pool)
 
     monkeypatch.setattr(Native, "__call__", spy)
     return seen

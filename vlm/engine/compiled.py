@@ -22,7 +22,7 @@ from torch import Tensor
 
 log = logging.getLogger("vlm.engine")
 SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "attention.cpp")]
-HEADERS = [Path(__file__).with_name("vectors.h")]
+HEADERS = [Path(__file__).with_name(name) for name in ("vectors.h", "products.h")]
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 
 

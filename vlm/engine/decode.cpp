@@ -10,109 +10,12 @@
 // Shapes: R rows, D dim, F hidden_dim, H heads, Hkv key/value heads, G = H / Hkv, Dh head_dim, V vocabulary, N tokens
 // attended to; matrices are (outputs, inputs), row by row.
 
-#include <omp.h>
-
 #include <algorithm>
-#include <cstdlib>
+#include <climits>
 
-#include "vectors.h"
+#include "products.h"
 
 namespace {
-
-template <class T>
-using Activation = Operand<T>;
-
-constexpr Int AHEAD = 12288;  // bytes from what is multiplied to what is fetched: memory is slow to answer
-constexpr Int SLICE = 2048;  // bytes of a row that are multiplied at a time: with those of 8 activations, half of the L1
-constexpr Int BAND = 16;     // rows of weights that are multiplied by all activations before the next are read
-
-// P rows of weights by M rows of activations over k: the sum of (p, m) in out[(p * M + m) * 16 / (P * M)]. A function of
-// its own, since amid a caller's pointers the compiler runs out of registers and spills the sums.
-template <int P, int M, class T>
-__attribute__((noinline)) void tile(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead,
-                                    float* out) {
-  using Of = Product<T>;
-  vec acc[P * M];
-#pragma GCC unroll 16
-  for (int i = 0; i < P * M; i++) acc[i] = vec{};
-  Int i = 0;
-  for (; i + Of::width <= k; i += Of::width) {
-    typename Of::Vector rows[P];
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      __builtin_prefetch(w + p * w_row + i + ahead);
-      rows[p] = Of::take(w + p * w_row + i);
-    }
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++) {
-      typename Of::Vector column = Of::take(x + m * x_row + i);
-#pragma GCC unroll 4
-      for (int p = 0; p < P; p++) acc[p * M + m] = Of::along(acc[p * M + m], rows[p], column);
-    }
-  }
-  store16(out, sums<P * M>(acc));
-  for (; i < k; i++)
-    for (int p = 0; p < P; p++)
-      for (int m = 0; m < M; m++) out[(p * M + m) * (16 / (P * M))] += load(w[p * w_row + i]) * load(x[m * x_row + i]);
-}
-
-// N rows of weights by M rows of activations: as many at once as there are registers for 16 sums.
-template <int M, class T, class Sink>
-void rows_by(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Int n, Sink sink) {
-  constexpr int P = M == 8 ? 2 : 4;
-  float out[16];
-  Int i = 0;
-  for (; i + P <= n; i += P) {
-    tile<P, M>(w + i * w_row, w_row, x, x_row, k, ahead, out);
-    for (int j = 0; j < P * M; j++) sink(i + j / M, j % M, out[j * (16 / (P * M))]);
-  }
-  for (; i < n; i++) {
-    tile<1, M>(w + i * w_row, w_row, x, x_row, k, ahead, out);
-    for (int m = 0; m < M; m++) sink(i, m, out[m * (16 / M)]);
-  }
-}
-
-// N rows of weights by any number of activations: sink(row of weights, row of activations, sum over k).
-template <class T, class Sink>
-void multiply(const T* w, Int w_row, const Activation<T>* x, Int x_row, Int k, Int ahead, Int n, Int rows, Sink sink) {
-  for (Int m = 0, step; m < rows; m += step) {
-    auto from = [&](Int i, int j, float out) { sink(i, m + j, out); };
-    auto* own = x + m * x_row;
-    step = rows - m >= 8 ? 8 : rows - m >= 4 ? 4 : rows - m >= 2 ? 2 : 1;
-    if (step == 8) rows_by<8>(w, w_row, own, x_row, k, ahead, n, from);
-    if (step == 4) rows_by<4>(w, w_row, own, x_row, k, ahead, n, from);
-    if (step == 2) rows_by<2>(w, w_row, own, x_row, k, ahead, n, from);
-    if (step == 1) rows_by<1>(w, w_row, own, x_row, k, ahead, n, from);
-  }
-}
-
-// This thread's share of outputs, in whole cache lines.
-struct Share {
-  Int begin, end;
-  explicit Share(Int n) {
-    Int each = padded((n + omp_get_num_threads() - 1) / omp_get_num_threads());
-    begin = std::min(n, each * omp_get_thread_num());
-    end = std::min(n, begin + each);
-  }
-};
-
-// W (n, k) by X (rows, k) for this thread's outputs: to[row, i] = sum over k, or to[row, i] += share(row) * sum.
-template <bool Add, class T, class Weight>
-void product(const T* w, const Activation<T>* x, Int n, Int k, Int rows, float* to, Int to_row, Weight share) {
-  Share own(n);
-  Int slice = SLICE / sizeof(T), ahead = std::max(Int(1), AHEAD / Int(std::min(k, slice) * sizeof(T))) * k;
-  for (Int first = 0; first < k; first += slice)
-    for (Int band = own.begin; band < own.end; band += BAND)
-      multiply(w + band * k + first, k, x + first, k, std::min(slice, k - first), ahead,
-               std::min(BAND, own.end - band), rows, [&](Int i, Int r, float out) {
-                 float* at = to + r * to_row + band + i;
-                 if constexpr (Add) {
-                   if (float weight = share(r)) *at += weight * out;
-                 } else {
-                   *at = first ? *at + out : out;
-                 }
-               });
-}
 
 template <class T>
 float dot(const float* a, const T* b, Int n) {
@@ -139,15 +42,41 @@ void convert(const From* x, Int n, To* out) {
   for (; i < n; i++) store(out + i, load(x[i]));
 }
 
-// Room for n numbers, not yet written, from the beginning of a cache line on.
-template <class T>
-struct Room {
-  T* at;
-  explicit Room(Int n) : at((T*)std::aligned_alloc(64, padded(n * sizeof(T), 64))) {}
-  Room(const Room&) = delete;
-  ~Room() { std::free(at); }
-  operator T*() const { return at; }
+// Of some logits: the largest, where it first stands, and the sum of e^(logit - largest), no number if one of them is none.
+struct Likeliest {
+  float top;
+  Int token;
+  float total;
 };
+
+inline Likeliest likeliest(const float* logits, Int begin, Int end) {
+  const int_vec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  vec most = vec{} - INFINITY, total = {};
+  int_vec first = int_vec{} + INT_MAX;
+  Int i = begin;
+  for (; i + 16 <= end; i += 16) most = larger(most, load16(logits + i));
+  float top = largest(most);
+  for (; i < end; i++) top = logits[i] > top ? logits[i] : top;
+  for (i = begin; i + 16 <= end; i += 16) {
+    vec x = load16(logits + i);
+    int_vec place = lanes + int(i);
+    first = (x == top) & (place < first) ? place : first;
+    total += exponential(x - top);
+  }
+  Likeliest out = {top, INT_MAX, sum(total)};
+  for (int lane = 0; lane < 16; lane++) out.token = std::min(out.token, Int(first[lane]));
+  for (; i < end; i++) {
+    if (logits[i] == top) out.token = std::min(out.token, i);
+    out.total += exponential(vec{} + (logits[i] - top))[0];
+  }
+  return out;
+}
+
+// The same of two stretches, the first of them earlier.
+inline Likeliest both(const Likeliest& a, const Likeliest& b) {
+  const Likeliest &more = b.top > a.top ? b : a, &less = b.top > a.top ? a : b;
+  return {more.top, more.token, more.total + less.total * std::exp(less.top - more.top)};
+}
 
 // The values of n tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers.
 template <int G, int D, class T, class Value>
@@ -234,9 +163,11 @@ struct Pass {
   const Int *tokens, *places;  // (R,): ids, and tokens before this one
   const Int* pages;            // (R, width)
   Int width;
-  const float *cos, *sin;  // (R, Dh), the sines with the sign of the half that they meet
+  const float *cos, *sin;  // (places, Dh / 2)
   const Sight* sights;     // (gated blocks, R)
   float* logits;           // (R, V)
+  Int* chosen;             // (R,): the likeliest token
+  float* logprobs;         // (R,): of that token, in nats; no number where a logit is none
 };
 }
 
@@ -258,6 +189,8 @@ struct Decoder {
       convert(embedding + pass.tokens[r] * s.dim, s.dim, x + r * s.dim);
       longest = std::max(longest, pass.places[r] + 1);
     }
+    Room<Likeliest> found(threads * rows);
+    std::fill_n(found.at, threads * rows, Likeliest{-INFINITY, 0, 0});  // of threads that the system does not give
     for (Int i = 0; i < s.n_cross * rows; i++) longest = std::max(longest, pass.sights[i].tokens);
 #pragma omp parallel num_threads(threads)
     {
@@ -271,6 +204,14 @@ struct Decoder {
       }
       norm_rows(norm, normed);
       product<false>(head, normed, s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
+      Share own(s.vocab);
+      for (Int r = 0; r < rows; r++)
+        found[omp_get_thread_num() * rows + r] = likeliest(pass.logits + r * s.vocab, own.begin, own.end);
+    }
+    for (Int r = 0; r < rows; r++) {
+      Likeliest all = found[r];
+      for (Int t = 1; t < threads; t++) all = both(all, found[t * rows + r]);
+      pass.chosen[r] = all.token, pass.logprobs[r] = -std::log(all.total);
     }
   }
 
@@ -333,12 +274,12 @@ struct Decoder {
   }
 
   void turn(float* x, Int r) {
-    const float *cos = pass.cos + r * s.head_dim, *sin = pass.sin + r * s.head_dim;
     Int half = s.head_dim / 2;
+    const float *cos = pass.cos + pass.places[r] * half, *sin = pass.sin + pass.places[r] * half;
     for (Int i = 0; i < half; i++) {
       float a = x[i], b = x[half + i];
-      x[i] = a * cos[i] + b * sin[i];
-      x[half + i] = b * cos[half + i] + a * sin[half + i];
+      x[i] = a * cos[i] - b * sin[i];
+      x[half + i] = b * cos[i] + a * sin[i];
     }
   }
 

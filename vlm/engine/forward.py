@@ -178,8 +178,6 @@ def forward(weights: DecoderWeights, pool: PagePool, plan: Plan) -> Tensor:
     """
     config, home = weights.config, plan.tokens.device
     cos, sin = _rope(plan, weights, weights.embed.weight.dtype)
-    if weights.native is not None and weights.native.takes(plan, pool):
-        return weights.native(plan, pool, cos, sin)
     x = weights.embed(plan.tokens)  # (N, D)
     for i, layer in enumerate(weights.layers):
         if (plan.sights or plan.beside) and i in weights.cross:

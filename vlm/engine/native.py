@@ -3,26 +3,33 @@
 Notable here:
 - A pass of one new token for each of a few rows takes the time to read the weights, and that of some two thousand small
   operators between. In one parallel region the reading is what remains (docs/engine.md has the figures).
+- A pass is laid out without tensors, and comes with the likeliest token of each row.
 - The model's own weights are what it reads: each block's are laid side by side once, in pages of 2 MB where the system
   has them, which are read half as fast again as the usual ones.
 """
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from ctypes import c_int64, c_void_p
+from ctypes import POINTER, c_float, c_int64, c_void_p
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from vlm.config import DecoderConfig
 from vlm.decoder import Decoder
 from vlm.engine.compiled import large_pages, struct
 from vlm.engine.pages import PAGE, PagePool
+from vlm.rope import rotary
+
+if TYPE_CHECKING:
+    from vlm.engine.forward import Piece, Seen
 
 FUNCTIONS = {torch.float32: "decode_fp32", torch.bfloat16: "decode_bf16"}
 MAX_ROWS = 16  # above, oneDNN's products are the faster
-
+INTS = POINTER(c_int64)
+PLACES = 1024  # for which angles are made at a time
 
 Sizes = struct("Sizes", sizes="dim hidden n_heads n_kv head_dim vocab page n_blocks n_cross", floats="eps")
 Block = struct("Block", pointers="attn_norm q k v o ffn_norm gate up down q_norm memory", floats="attn_gate ffn_gate")
@@ -33,8 +40,9 @@ class Pass(ctypes.Structure):
     """One pass, as in decode.cpp."""
 
     _fields_ = [
-        ("rows", c_int64), ("tokens", c_void_p), ("places", c_void_p), ("pages", c_void_p), ("width", c_int64),
-        ("cos", c_void_p), ("sin", c_void_p), ("sights", c_void_p), ("logits", c_void_p),
+        ("rows", c_int64), ("tokens", INTS), ("places", INTS), ("pages", INTS), ("width", c_int64), ("cos", c_void_p),
+        ("sin", c_void_p), ("sights", POINTER(Sight)), ("logits", c_void_p), ("chosen", INTS),
+        ("logprobs", POINTER(c_float)),
     ]  # fmt: skip
 
 
@@ -79,44 +87,56 @@ class Native:
         self._run = compiled[FUNCTIONS[self.dtype]]
         self._run.restype = None
         self._pool: PagePool | None = None
+        self._angles = Angles(config, self.dtype)
+        self._logits = torch.empty(MAX_ROWS, config.vocab_size)
+        self._shown: list[Seen | None] = []  # by the rows of the pass before
+        self._sights: Any = None  # the same as decode.cpp takes it, (gated blocks, R)
 
-    def takes(self, plan, pool: PagePool) -> bool:
-        """Whether each row of a pass has one new token whose logits are wanted, and there are few rows."""
-        single = plan.table is not None and not plan.longer and plan.wanted is None
-        return single and len(plan.table) <= MAX_ROWS and pool.cache_dtype is None and pool.dtype == self.dtype
+    def takes(self, pieces: Sequence["Piece"], pool: PagePool) -> bool:
+        """Whether each of a few rows has one new token whose logits are wanted."""
+        plain = len(pieces) <= MAX_ROWS and pool.cache_dtype is None and pool.dtype == self.dtype
+        return plain and all(len(p.tokens) == p.n_logits == 1 for p in pieces)
 
-    def __call__(self, plan, pool: PagePool, cos: Tensor, sin: Tensor) -> Tensor:
+    def __call__(self, pieces: Sequence["Piece"], pool: PagePool) -> tuple[Tensor, list[tuple[int, float]]]:
         """Run a pass and write its keys and values to the pool.
 
-        Args:
-            cos, sin: (R, 1, Dh), the sines with the sign of the half that they meet.
-
         Returns:
-            Logits (R, V), fp32.
+            Logits (R, V) in fp32, which the next pass overwrites; the likeliest token of each row and its
+            log-probability in nats.
         """
         if pool is not self._pool:
             self._take_memory(pool)
-        cos, sin = cos.float().contiguous(), sin.float().contiguous()
-        rows = len(plan.tokens)
-        logits = torch.empty(rows, self.vocab_size)
-        sights = self._sights(plan, rows)
+        rows, width = len(pieces), max(len(p.pages) for p in pieces)
+        cos, sin = self._angles.up_to(max(p.start for p in pieces))
+        many = c_int64 * rows
+        pages: Any = (c_int64 * (rows * width))()
+        for i, p in enumerate(pieces):
+            pages[i * width : i * width + len(p.pages)] = p.pages
+        chosen, logprobs = many(), (c_float * rows)()
         laid = Pass(
-            rows, plan.tokens.data_ptr(), plan.positions.data_ptr(), plan.table.data_ptr(), plan.table.shape[1],
-            cos.data_ptr(), sin.data_ptr(), ctypes.addressof(sights), logits.data_ptr(),
+            rows, many(*(p.tokens[0] for p in pieces)), many(*(p.start for p in pieces)), pages, width, cos.data_ptr(),
+            sin.data_ptr(), self._look([p.seen[0][1] for p in pieces]), self._logits.data_ptr(), chosen, logprobs,
         )  # fmt: skip
         self._run(ctypes.byref(self._sizes), self._blocks, *self._ends, ctypes.byref(laid), torch.get_num_threads())
-        return logits
+        return self._logits[:rows], list(zip(chosen, logprobs, strict=True))
 
-    def _sights(self, plan, rows: int):
+    def _look(self, shown: list["Seen | None"]) -> Any:
         """What each row sees at each gated block, (gated blocks, R)."""
+        if shown == self._shown:
+            return self._sights
+        rows = len(shown)
         sights: Any = (Sight * (len(self.cross) * rows))()
-        for here, (pictures, start, end) in plan.sights:
+        for row, seen in enumerate(shown):
+            if seen is None:
+                continue
+            pictures, start, end = seen
             for block, number in enumerate(self.cross):
                 key, value = (t[0, :, start:end] for t in pictures.image[number])  # (Hkv, S, Dh)
                 assert key.stride(2) == value.stride(2) == 1 and key.dtype == value.dtype == self.dtype
-                sight = (key.data_ptr(), value.data_ptr(), end - start, *key.stride()[:2], *value.stride()[:2])
-                for row in plan.who[here]:
-                    sights[block * rows + row] = sight
+                sights[block * rows + row] = (
+                    key.data_ptr(), value.data_ptr(), end - start, *key.stride()[:2], *value.stride()[:2]
+                )  # fmt: skip
+        self._shown, self._sights = shown, sights
         return sights
 
     def _take_memory(self, pool: PagePool) -> None:
@@ -125,6 +145,25 @@ class Native:
             if not block.q_norm:
                 block.memory = pool.layer(number, torch.device("cpu")).values.data_ptr()
                 number += 1
+
+
+class Angles:
+    """Cosines and sines of all places so far, (places, Dh / 2)."""
+
+    def __init__(self, config: DecoderConfig, dtype: torch.dtype):
+        self.config, self.dtype = config, dtype
+        self.both = [torch.empty(0, config.head_dim // 2)] * 2
+
+    def up_to(self, place: int) -> list[Tensor]:
+        """With this place; in fp32, rounded as the model's dtype has them."""
+        while len(self.both[0]) <= place:
+            new = torch.arange(n := len(self.both[0]), n + PLACES)[:, None]
+            dynamic = self.config.rope_scaling is not None and self.config.rope_scaling.kind == "dynamic"
+            parts = new.split(1 if dynamic else PLACES)  # a text is stretched by its own length
+            turns = [rotary(part.t(), self.config, self.dtype) for part in parts]  # (1, 1, n, Dh / 2) each
+            for side, old in enumerate(self.both):
+                self.both[side] = torch.cat([old, *(turn[side][0, 0].float() for turn in turns)])
+        return self.both
 
 
 @torch.inference_mode(False)

@@ -13,6 +13,7 @@ import itertools
 import logging
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +30,8 @@ from vlm.engine.sampling import Sampling, choose, generator, guess
 from vlm.engine.weights import DecoderWeights
 
 log = logging.getLogger("vlm.engine")
+
+Answers = list[tuple[int, float]]  # of each row: a token and its log-probability
 
 
 class RequestFailed(ValueError):
@@ -166,11 +169,7 @@ class Scheduler:
             pieces = self._pieces()
             if not pieces:
                 return
-            plan, order = lay_out([piece for _, piece, _ in pieces], self.device)
-            if self.graphs is not None and self.graphs.takes(plan):
-                logits = self.graphs(plan)
-            else:
-                logits = forward(self.weights, self.pool, plan)
+            logits, order, answers = self._run([piece for _, piece, _ in pieces])
         except (torch.OutOfMemoryError, MemoryError) as error:
             self._shrink(error)
             return
@@ -179,7 +178,18 @@ class Scheduler:
                 raise
             self._shrink(error)
             return
-        self._take(logits, [pieces[i] for i in order])
+        self._take(logits, [pieces[i] for i in order], answers)
+
+    def _run(self, pieces: list[Piece]) -> tuple[Tensor, Iterable[int], Answers | None]:
+        """Logits of a pass, the order in which they stand, and the likeliest tokens where they are known already."""
+        native = self.weights.native
+        if native is not None and native.takes(pieces, self.pool):
+            logits, answers = native(pieces, self.pool)
+            return logits, range(len(pieces)), answers
+        plan, order = lay_out(pieces, self.device)
+        if self.graphs is not None and self.graphs.takes(plan):
+            return self.graphs(plan), order, None
+        return forward(self.weights, self.pool, plan), order, None
 
     @property
     def device(self) -> torch.device:
@@ -305,25 +315,33 @@ class Scheduler:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @torch.inference_mode()
-    def _take(self, logits: Tensor, pieces: list[tuple[Sequence, Piece, list[int]]]) -> None:
-        """Choose tokens from logits (in the order of the pieces), with one transfer from the device."""
+    def _take(self, logits: Tensor, pieces: list[tuple[Sequence, Piece, list[int]]], answers: Answers | None) -> None:
+        """Hand out the tokens that logits (in the order of the pieces) lead to."""
         rows = [s for s, piece, _ in pieces for _ in range(piece.n_logits)]
-        if rows:
-            scores = logits.float()  # also the faster to take the largest of
-            allowed = mask(scores, [s.matcher for s in rows])
-            chosen = choose(allowed, [s.sampling for s in rows], [s.random for s in rows])
-            logprobs = scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)
-            answers = iter(torch.stack([chosen.double(), logprobs.double()], dim=1).tolist())
+        if answers is None or any(s.sampling.temperature or s.matcher for s in rows):
+            answers = self._choose(logits, rows)
+        chosen = iter(answers)
         for s, piece, guesses in pieces:
             s.done += len(piece.tokens) - len(guesses)
-            said = [(int(token), p) for token, p in itertools.islice(answers, piece.n_logits)] if rows else []
+            said = list(itertools.islice(chosen, piece.n_logits))
             if any(p != p for _, p in said):
                 self._end(s, "error", "the model gave logits that are not finite; check its weights and dtype")
             elif s.matcher is not None and s.matcher.error:
                 self._end(s, "error", f"no token can go on within the constraint ({s.matcher.error})")
             elif said:
                 self._say(s, said, guesses)
+
+    @torch.inference_mode()
+    def _choose(self, logits: Tensor, rows: list[Sequence]) -> Answers:
+        """Each row's token by its own settings, with one transfer from the device."""
+        if not rows:
+            return []
+        scores = logits.float()  # also the faster to take the largest of
+        allowed = mask(scores, [s.matcher for s in rows])
+        chosen = choose(allowed, [s.sampling for s in rows], [s.random for s in rows])
+        logprobs = scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1)
+        both = torch.stack([chosen.double(), logprobs.double()], dim=1).tolist()
+        return [(int(token), p) for token, p in both]
 
     def _say(self, s: Sequence, answers: list[tuple[int, float]], guesses: list[int]) -> None:
         """New tokens of a sequence: one, and one more for each guess that was right."""
