@@ -35,7 +35,7 @@ class Counts:
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 34_000
+    prompts: int = 38_000
     typeset: int = 1_600
     beside: int = 600
     emoji: int = 1_400
