@@ -129,9 +129,12 @@ def _values_at(
     for j, i, (x0, y0, x1, y1) in marks:
         text = chart.number(chart.values[j][i])
         others = [row for k, row in enumerate(rows) if k != j]
-        for y, anchor in ((y0 - 1, "mb"), (y1 + 1, "mt")):
-            half = sheet.width(text) / 2 + 2
-            box = sheet.box(text, min(max((x0 + x1) / 2, plot[0] + half), plot[2] - half), y, anchor)
+        half = sheet.width(text) / 2 + 2
+        x = min(max((x0 + x1) / 2, plot[0] + half), plot[2] - half)
+        boxes = [sheet.box(text, x, y0 - 1, "mb"), sheet.box(text, x, y1 + 1, "mt")]
+        if _crosses(boxes[0], xs, rows[j]) > _crosses(boxes[1], xs, rows[j]):  # clear of its own line, if it can be
+            boxes.reverse()
+        for box in boxes:
             if (
                 sheet.free(box)
                 and not any(box[0] < b[2] and box[2] > b[0] and box[1] < b[3] and box[3] > b[1] for _, b in placed)
