@@ -76,6 +76,18 @@ def test_a_family_that_a_world_does_not_offer_comes_short(monkeypatch):
         families.choose_questions(SCENES, {"name": 2})
 
 
+def test_groups_are_filled_with_questions_that_count_in_no_other_row():
+    chosen = families.choose_questions(SCENES, {"count": 12, "exist": 6})
+    groups = {"many": lambda a: a.family == "count" and int(a.answer) > 2, "exist": lambda a: a.family == "exist"}
+    extra = families.fill_groups(SCENES, chosen, groups, 12)
+    assert extra and all(a.extra for a in extra) and min(a.number for a in extra) > max(a.number for a in chosen)
+    rows = {r["name"]: r["n"] for r in families.tabulate([*chosen, *extra], ["count"], groups)}
+    assert rows == {"all": 18, "many": 12, "exist": 12, "count": 12}
+    assert max(Counter(a.number for a in extra).values()) <= families.PER_PICTURE
+    assert families.fill_groups(SCENES, chosen, groups, 12) == extra
+    assert not families.fill_groups(SCENES, chosen, {"none": lambda a: False}, 5)
+
+
 def test_words_carry_the_size_of_their_font():
     text = Stream(world="text", split="val", sizes=(192,))
     assert all(a.point >= 10 for a in families.choose_questions(text, {"read": 5}))

@@ -59,6 +59,7 @@ class Asked:
         number, families: what its picture is drawn by: `Stream.draw(number, families)`.
         point: px of the smallest font that the picture is written in; 0 where nothing is, or it is not known.
         blind: whether it is asked with other pictures and without any, too.
+        extra: drawn to fill a group alone; it counts in no other row.
         said, wrong_picture, no_picture: the answers.
         confidence: that `said` is right; None for a model that is not calibrated.
         likelihood: geometric mean of the probabilities of the tokens of `said`.
@@ -71,6 +72,7 @@ class Asked:
     answer: str
     point: int = 0
     blind: bool = True
+    extra: bool = False
     said: str = ""
     wrong_picture: str = ""
     no_picture: str = ""
@@ -80,6 +82,9 @@ class Asked:
     @property
     def right(self) -> bool:
         return same(self.said, self.answer)
+
+
+Groups = Mapping[str, Callable[[Asked], bool]]
 
 
 def same(said: str, answer: str) -> bool:
@@ -114,6 +119,29 @@ def choose_questions(stream: Stream, wanted: Mapping[str, int]) -> list[Asked]:
     if not chosen:
         raise ValueError(f"the world {stream.world} asks nothing of {', '.join(wanted)} in the split {stream.split}")
     return chosen
+
+
+def fill_groups(stream: Stream, chosen: Sequence[Asked], groups: Groups, count: int) -> list[Asked]:
+    """What the groups lack of `count` questions each: those of later pictures of the stream that belong to them."""
+    found: list[Asked] = []
+    number = max(a.number for a in chosen) + 1
+    for belongs in groups.values():
+        have = [a for a in (*chosen, *found) if belongs(a)]
+        families = tuple(dict.fromkeys(a.family for a in have))
+        missing, idle = count - len(have), 0
+        while missing > 0 and have and idle < PATIENCE:
+            drawn = stream.draw(number, families)
+            point = min((thing.point for thing in drawn.things if thing.point), default=0)
+            asked = [
+                Asked(number=number, families=families, family=q.family, question=q.text, answer=q.answer, point=point,
+                      blind=(missing - k) % 2 == 0, extra=True)
+                for k, q in enumerate(drawn.questions[:PER_PICTURE])
+            ]  # fmt: skip
+            fitting = [a for a in asked if belongs(a)][:missing]
+            found += fitting
+            missing, idle = missing - len(fitting), 0 if fitting else idle + 1
+            number += 1
+    return found
 
 
 def ask(model: VLM, stream: Stream, questions: list[Asked], batch_size: int = 64, progress: bool = True) -> None:
@@ -155,18 +183,16 @@ def _said(model: VLM, asked: list[tuple[tuple[Image.Image, ...], str]], batch_si
     return model.generate(conversations, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size, temperature=0.0)
 
 
-Groups = Mapping[str, Callable[[Asked], bool]]
-
-
 def tabulate(questions: list[Asked], families: Iterable[str], groups: Groups | None = None) -> list[dict[str, Any]]:
     """A row for all questions, for each of the groups and for each family, in this order; those of none are left out.
 
     Returns rows of name, n, accuracy, low and high (95 %), verbatim (case and all), wrong_picture, no_picture and
     majority, all of these as shares; wrong_picture and no_picture None where no question of a row was asked blind.
     """
-    parts = {"all": questions}
+    whole = [a for a in questions if not a.extra]
+    parts = {"all": whole}
     parts |= {name: [a for a in questions if belongs(a)] for name, belongs in (groups or {}).items()}
-    parts |= {family: [a for a in questions if a.family == family] for family in families}
+    parts |= {family: [a for a in whole if a.family == family] for family in families}
     return [{"name": name, **score(part)} for name, part in parts.items() if part]
 
 

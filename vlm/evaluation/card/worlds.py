@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from vlm.api import VLM
-from vlm.evaluation.families import Asked, Groups, Stream, ask, choose_questions, refusals, tabulate
+from vlm.evaluation.families import Asked, Groups, Stream, ask, choose_questions, fill_groups, refusals, tabulate
 
 SPLITS = {
     "val": "new pictures, phrasings as in training",
@@ -37,9 +37,8 @@ class World:
         families: what they ask, by name.
         splits: those that are measured.
         sizes: px of the pictures, in turns.
-        more: family -> how many times as often it is asked, so that a group within it reaches the count too.
         never: split -> families that have nothing to do with what it holds out, and are not asked there.
-        groups: rows that join or part families.
+        groups: rows that join or part families; what one lacks of the count is drawn for it alone.
         shown: splits with examples.
     """
 
@@ -47,7 +46,6 @@ class World:
     families: Mapping[str, str]
     splits: tuple[str, ...]
     sizes: tuple[int, ...]
-    more: Mapping[str, float] = field(default_factory=dict)
     never: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Groups = field(default_factory=dict)
     shown: tuple[str, ...] = ("val",)
@@ -55,7 +53,7 @@ class World:
     def wanted(self, split: str, count: int) -> dict[str, int]:
         """Family -> how many questions."""
         asked = [family for family in self.families if family not in self.never.get(split, ())]
-        return {family: round(count * self.more.get(family, 1)) for family in asked}
+        return dict.fromkeys(asked, count)
 
 
 ONE_HOP = ("exist", "attribute", "position", "relate")
@@ -112,7 +110,7 @@ WORLDS: dict[str, World] = {
             "text retrieval": "the word of a colour, at a place, after another",
             "false-premise": "about what is not there", "cannot-tell": "a letter that is covered, or is not",
         },
-        splits=("val", "test-combos", "test"), sizes=(192,), more={"read": 1.25},
+        splits=("val", "test-combos", "test"), sizes=(192,),
         groups={f"read, {READ} px and more": lambda a: a.family == "read" and a.point >= READ},
         shown=("val", "test"),
     ),
@@ -194,9 +192,10 @@ def measure(
         world=settings["world"], split=settings["split"], seed=settings["seed"], sizes=world.sizes, emoji=emoji
     )  # fmt: skip
     questions = choose_questions(stream, world.wanted(stream.split, settings["count"]))
-    ask(model, stream, questions, batch_size, progress)
+    extra = fill_groups(stream, questions, world.groups, settings["count"])
+    ask(model, stream, [*questions, *extra], batch_size, progress)
     return {
-        "rows": tabulate(questions, world.families, world.groups), **refusals(questions),
+        "rows": tabulate([*questions, *extra], world.families, world.groups), **refusals(questions),
         "examples": [to_example(a, stream, pictures) for a in pick_examples(questions, settings["examples"])],
     }  # fmt: skip
 
