@@ -34,8 +34,8 @@ from vlm.chat import Prompt
 from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, ModelConfig
 from vlm.engine import Engine, Sampling
-from vlm.engine.compiled import large_pages
 from vlm.engine.forward import Piece, forward, lay_out
+from vlm.engine.memory import large_pages
 from vlm.engine.pages import PagePool, pages_for
 from vlm.engine.pictures import Encoded, Picture
 from vlm.engine.weights import DecoderWeights

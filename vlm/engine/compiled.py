@@ -7,7 +7,6 @@ sources, flags, compiler and processor. Without a compiler everything goes throu
 import ctypes
 import hashlib
 import logging
-import mmap
 import os
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 log = logging.getLogger("vlm.engine")
 SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "attention.cpp")]
@@ -26,9 +24,15 @@ HEADERS = [Path(__file__).with_name(name) for name in ("vectors.h", "products.h"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 
 
+class Matrix(ctypes.Structure):
+    """One matrix, as in products.h."""
+
+    _fields_ = [("weight", c_void_p), ("scales", c_void_p), ("group", c_int64)]
+
+
 def struct(name: str, **fields: str) -> type[ctypes.Structure]:
     """A struct of the C++ sources, its fields by type."""
-    types = {"sizes": c_int64, "pointers": c_void_p, "floats": c_float}
+    types = {"sizes": c_int64, "pointers": c_void_p, "floats": c_float, "matrices": Matrix}
     pairs = [(field, types[kind.rstrip("_")]) for kind, names in fields.items() for field in names.split()]
     return type(name, (ctypes.Structure,), {"_fields_": pairs})
 
@@ -63,13 +67,3 @@ def library() -> ctypes.CDLL | None:
         reason = getattr(error, "stderr", None) or str(error)
         log.warning("the engine goes through torch: its passes could not be compiled (%s)", reason.split("\n")[0])
         return None
-
-
-def large_pages(n: int, dtype: torch.dtype) -> Tensor:
-    """Room for n numbers in pages of 2 MB, where the system has them."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(n, dtype=dtype)
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory has no large pages
-    memory = mmap.mmap(-1, n * dtype.itemsize, flags=private)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype)

@@ -2,6 +2,7 @@
 //
 // Notable here:
 // - Each weight is read from memory once a pass, by one thread, in order: the time of a pass is the time to read them.
+//   products.h has the forms that it may have.
 // - Sums, softmax and the residual stream are fp32 whatever the weights are. Products of bf16 weights take bf16
 //   activations where the processor multiplies those (AVX-512 BF16), fp32 ones elsewhere.
 // - Rows of the batch never meet: what a row gets does not depend on the others.
@@ -42,7 +43,7 @@ void convert(const From* x, Int n, To* out) {
   for (; i < n; i++) store(out + i, load(x[i]));
 }
 
-// Of some logits: the largest, where it first stands, and the sum of e^(logit - largest), no number if one of them is none.
+// Of some logits: the largest, where it first stands, and the sum of e^(logit - largest): no number if a logit is none.
 struct Likeliest {
   float top;
   Int token;
@@ -148,7 +149,8 @@ struct Sizes {
 };
 
 struct Block {  // a Llama layer, or a gated block: that has q_norm, and no k and v
-  const void *attn_norm, *q, *k, *v, *o, *ffn_norm, *gate, *up, *down, *q_norm;
+  Matrix q, k, v, o, gate, up, down;
+  const void *attn_norm, *ffn_norm, *q_norm;
   void* memory;  // (slots, 2 * Hkv, Dh): first the keys of a token, then its values
   float attn_gate, ffn_gate;
 };
@@ -177,7 +179,8 @@ template <class T>
 struct Decoder {
   const Sizes& s;
   const Block* blocks;
-  const T *embedding, *norm, *head;
+  const T *embedding, *norm;
+  const Matrix& head;
   const Pass& pass;
   Int rows = pass.rows, wide = s.n_heads * s.head_dim, narrow = s.n_kv * s.head_dim, all = wide + 2 * narrow;
   Room<float> x{rows * s.dim}, qkv{rows * all}, gate{rows * s.hidden}, up{rows * s.hidden};
@@ -203,8 +206,8 @@ struct Decoder {
         block(blocks[b], seen, normed, scratch);
       }
       norm_rows(norm, normed);
-      product<false>(head, normed, s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
-      Share own(s.vocab);
+      product<false, T>(head, normed, s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
+      Share own(s.vocab, head);
       for (Int r = 0; r < rows; r++)
         found[omp_get_thread_num() * rows + r] = likeliest(pass.logits + r * s.vocab, own.begin, own.end);
     }
@@ -220,12 +223,12 @@ struct Decoder {
   }
 
   void block(const Block& w, const Sight* seen, Activation<T>* normed, float* scratch) {
-    auto from_normed = [&](const void* weight, Int n, float* to, Int to_row) {
-      product<false>((const T*)weight, normed, n, s.dim, rows, to, to_row, [](Int) { return 1; });
+    auto from_normed = [&](const Matrix& weight, Int n, float* to, Int to_row) {
+      product<false, T>(weight, normed, n, s.dim, rows, to, to_row, [](Int) { return 1; });
     };
-    auto grow = [&](const void* weight, const Activation<T>* from, Int k, float gate) {
-      product<true>((const T*)weight, from, s.dim, k, rows, x, s.dim,
-                    [&](Int r) { return !seen ? 1.0f : seen[r].tokens ? gate : 0.0f; });
+    auto grow = [&](const Matrix& weight, const Activation<T>* from, Int k, float gate) {
+      product<true, T>(weight, from, s.dim, k, rows, x, s.dim,
+                       [&](Int r) { return !seen ? 1.0f : seen[r].tokens ? gate : 0.0f; });
     };
     norm_rows((const T*)w.attn_norm, normed);
     from_normed(w.q, wide, qkv, all);
@@ -244,7 +247,7 @@ struct Decoder {
     norm_rows((const T*)w.ffn_norm, normed);
     from_normed(w.gate, s.hidden, gate, s.hidden);
     from_normed(w.up, s.hidden, up, s.hidden);
-    Share own(s.hidden);  // a multiple of 16
+    Share own(s.hidden, w.gate);  // a multiple of 16
     for (Int r = 0; r < rows; r++)
       for (Int at = r * s.hidden + own.begin; at < r * s.hidden + own.end; at += 16) {
         vec g = load16(&gate[at]);
@@ -296,23 +299,17 @@ struct Decoder {
   }
 };
 
-template <class T>
-void decode(const Sizes* s, const Block* blocks, const void* embedding, const void* norm, const void* head,
-            const Pass* pass, int threads) {
-  Decoder<T>{*s, blocks, (const T*)embedding, (const T*)norm, (const T*)head, *pass}.run(threads);
-}
-
 }  // namespace
 
 extern "C" {
 
-void decode_fp32(const Sizes* s, const Block* blocks, const void* embedding, const void* norm, const void* head,
+void decode_fp32(const Sizes* s, const Block* blocks, const float* embedding, const float* norm, const Matrix* head,
                  const Pass* pass, int threads) {
-  decode<float>(s, blocks, embedding, norm, head, pass, threads);
+  Decoder<float>{*s, blocks, embedding, norm, *head, *pass}.run(threads);
 }
 
-void decode_bf16(const Sizes* s, const Block* blocks, const void* embedding, const void* norm, const void* head,
+void decode_bf16(const Sizes* s, const Block* blocks, const bf16* embedding, const bf16* norm, const Matrix* head,
                  const Pass* pass, int threads) {
-  decode<bf16>(s, blocks, embedding, norm, head, pass, threads);
+  Decoder<bf16>{*s, blocks, embedding, norm, *head, *pass}.run(threads);
 }
 }

@@ -4,14 +4,12 @@ Notable here:
 - A pass of one new token for each of a few rows takes the time to read the weights, and that of some two thousand small
   operators between. In one parallel region the reading is what remains (docs/engine.md has the figures).
 - A pass is laid out without tensors, and comes with the likeliest token of each row.
-- The model's own weights are what it reads: each block's are laid side by side once, in pages of 2 MB where the system
-  has them, which are read half as fast again as the usual ones.
+- The model's own weights are what it reads, quantized ones as they are; they are moved once, see vlm/engine/memory.py.
 """
 
 import ctypes
 from collections.abc import Iterator, Sequence
 from ctypes import POINTER, c_float, c_int64, c_void_p
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,20 +17,25 @@ from torch import Tensor, nn
 
 from vlm.config import DecoderConfig
 from vlm.decoder import Decoder
-from vlm.engine.compiled import large_pages, struct
+from vlm.engine.compiled import Matrix, struct
+from vlm.engine.memory import lay_side_by_side
 from vlm.engine.pages import PAGE, PagePool
+from vlm.engine.quantize import PROJECTIONS, SCALES, Int4Projection, cpu_block
 from vlm.rope import rotary
 
 if TYPE_CHECKING:
     from vlm.engine.forward import Piece, Seen
 
 FUNCTIONS = {torch.float32: "decode_fp32", torch.bfloat16: "decode_bf16"}
+BLOCK = 64  # rows of int4 that lie together in torch's layout for AVX-512
 MAX_ROWS = 16  # above, oneDNN's products are the faster
 INTS = POINTER(c_int64)
 PLACES = 1024  # for which angles are made at a time
 
 Sizes = struct("Sizes", sizes="dim hidden n_heads n_kv head_dim vocab page n_blocks n_cross", floats="eps")
-Block = struct("Block", pointers="attn_norm q k v o ffn_norm gate up down q_norm memory", floats="attn_gate ffn_gate")
+Block = struct(
+    "Block", matrices="q k v o gate up down", pointers="attn_norm ffn_norm q_norm memory", floats="attn_gate ffn_gate"
+)
 Sight = struct("Sight", pointers="key value", sizes="tokens key_head key_token value_head value_token")
 
 
@@ -46,34 +49,52 @@ class Pass(ctypes.Structure):
     ]  # fmt: skip
 
 
-def runs(decoder: Decoder) -> bool:
-    """Whether this is a decoder as decode.cpp takes it: plain layers of one dtype, all in main memory."""
+def runs(decoder: Decoder, head: nn.Module) -> bool:
+    """Whether this is a decoder as decode.cpp takes it: layers of one dtype or quantized, all in main memory."""
     dtype = decoder.embed_tokens.weight.dtype
     linears = [m for block in _blocks(decoder) for name, m in block.items() if not name.endswith("norm")]
     return (
         dtype in FUNCTIONS
         and decoder.config.hidden_dim % 16 == 0
-        and all(type(m) is nn.Linear and m.bias is None for m in linears)
+        and all(_takes(m) for m in linears)
+        and (_takes(head) or head is decoder.embed_tokens)
         and not any(hasattr(m, "_hf_hook") for m in decoder.modules())
         and all(type(p.data) is Tensor and p.device.type == "cpu" and p.dtype == dtype for p in decoder.parameters())
     )
 
 
-class Native:
-    """One decoder's passes in C++; for those that `takes` accepts."""
+def _takes(module: Any) -> bool:
+    """Whether decode.cpp multiplies by this; int4 in the layout of a CPU with AVX-512 alone, in whole blocks."""
+    if type(module) not in (nn.Linear, *PROJECTIONS) or module.bias is not None:
+        return False
+    if isinstance(module, Int4Projection) and (cpu_block() != BLOCK or module.out_features % BLOCK):
+        return False
+    return type(module) is nn.Linear or (module.scales.dtype == SCALES and module.weight.device.type == "cpu")
 
-    def __init__(self, decoder: Decoder, compiled: ctypes.CDLL):
-        config = decoder.config
+
+class Native:
+    """One decoder's passes in C++; for those that `takes` accepts.
+
+    Args:
+        head: what makes logits, perhaps the embeddings themselves.
+    """
+
+    def __init__(self, decoder: Decoder, head: nn.Module, compiled: ctypes.CDLL):
+        config, blocks, held = decoder.config, [], [head]
         for block in _blocks(decoder):
-            weights = [m.weight for name, m in block.items() if not name.endswith("norm")]
-            if not _adjacent(weights):
-                _lay_side_by_side(weights)
-        head: Any = decoder.embed_tokens if config.tie_embeddings else decoder.lm_head
-        _lay_side_by_side([head.weight])
+            plain = {name: m for name, m in block.items() if name.endswith("norm")}
+            matrices = {name: m for name, m in block.items() if name not in plain}
+            lay_side_by_side(list(matrices.values()))
+            pointers = {name: m.weight.data_ptr() for name, m in plain.items()}
+            blocks.append(Block(**pointers, **{name: _matrix(m) for name, m in matrices.items()}))
+            held += block.values()
+        lay_side_by_side([head])
         self.dtype, self.vocab_size = decoder.embed_tokens.weight.dtype, config.vocab_size
         self.cross = sorted(config.cross_attention_layers)
-        self._held = [p.data for p in decoder.parameters()]  # what the pointers point to
-        blocks = [Block(**{name: m.weight.data_ptr() for name, m in b.items()}) for b in _blocks(decoder)]
+        # what the pointers point to
+        self._held = [
+            t.data for m in [*held, decoder.embed_tokens, decoder.norm] for t in (*m.parameters(), *m.buffers())
+        ]
         self._blocks: Any = (Block * len(blocks))(*blocks)
         for crossing, number in zip((b for b in self._blocks if b.q_norm), self.cross, strict=True):
             gated: Any = decoder.cross_attention[str(number)]
@@ -82,8 +103,8 @@ class Native:
             config.dim, config.hidden_dim, config.n_heads, config.n_kv_heads, config.head_dim, config.vocab_size, PAGE,
             len(blocks), len(self.cross), config.norm_eps,
         )  # fmt: skip
-        ends = (decoder.embed_tokens.weight, decoder.norm.weight, head.weight)
-        self._ends = [c_void_p(w.data_ptr()) for w in ends]
+        embeddings, norm = (c_void_p(m.weight.data_ptr()) for m in (decoder.embed_tokens, decoder.norm))
+        self._ends = (embeddings, norm, ctypes.byref(_matrix(head)))
         self._run = compiled[FUNCTIONS[self.dtype]]
         self._run.restype = None
         self._pool: PagePool | None = None
@@ -166,24 +187,9 @@ class Angles:
         return self.both
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
-def _lay_side_by_side(weights: list[nn.Parameter]) -> None:
-    """Move weights to large pages; the parameters become views of them."""
-    whole = large_pages(sum(w.numel() for w in weights), weights[0].dtype)
-    for weight, part in zip(weights, whole.split([w.numel() for w in weights]), strict=True):
-        weight.data = part.view_as(weight).copy_(weight)
-
-
-def _adjacent(weights: Sequence[Tensor]) -> bool:
-    storages = {w.untyped_storage().data_ptr() for w in weights}
-    return len(storages) == 1 and all(b.data_ptr() == a.data_ptr() + a.nbytes for a, b in pairwise(weights))
-
-
-def one_matrix(weights: Sequence[Tensor]) -> Tensor | None:
-    """The matrix of which these (N, K) are the rows, in their order; None where they do not lie in one."""
-    rows, k = sum(map(len, weights)), weights[0].shape[1]
-    return weights[0].as_strided((rows, k), (k, 1)) if _adjacent(weights) else None
+def _matrix(module: Any) -> Matrix:
+    scales = module.scales.data_ptr() if isinstance(module, PROJECTIONS) else None
+    return Matrix(module.weight.data_ptr(), scales, getattr(module, "group", 0))
 
 
 def _blocks(decoder: Decoder) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from adapters.lora import LoRALinear, linears
 from vlm.config import near_match
+from vlm.engine.memory import one_matrix
 
 KINDS = ("int8", "int4", "fp8")
 FEW_INT8 = 0  # tokens up to which a CPU uses torch's kernel; never: that of torch 2.14 crashes on small layers
@@ -67,7 +68,9 @@ class Int8Projection(nn.Module):
             return layers[0]
         if any(m.bias is not None for m in layers):
             return None
-        whole = cls(torch.cat([m.weight for m in layers]), torch.cat([m.scales for m in layers]))
+        weights = [m.weight for m in layers]
+        weight = one_matrix(weights)
+        whole = cls(torch.cat(weights) if weight is None else weight, torch.cat([m.scales for m in layers]))
         sizes = [m.out_features for m in layers]
         for layer, weight, scales in zip(layers, whole.weight.split(sizes), whole.scales.split(sizes), strict=True):
             layer.weight, layer.scales = weight, scales
@@ -133,7 +136,8 @@ class Int4Projection(nn.Module):
         nn.Module.__init__(whole)
         whole.out_features, whole.in_features = sum(m.out_features for m in layers), layers[0].in_features
         whole.group, whole.bias = layers[0].group, None
-        whole.register_buffer("weight", torch.cat([m.weight for m in layers]))
+        weight = one_matrix([m.weight for m in layers])
+        whole.register_buffer("weight", torch.cat([m.weight for m in layers]) if weight is None else weight)
         whole.register_buffer("scales", torch.cat([m.scales for m in layers], dim=1))
         for layer, part in zip(layers, whole.weight.split([len(m.weight) for m in layers]), strict=True):
             layer.weight = part

@@ -2,15 +2,16 @@
 //
 // Notable here:
 // - vec is 16 fp32 numbers in whatever registers the processor has: one with AVX-512, two with AVX2, four with SSE.
-// - Products of bf16 take pairs of neighbours and add in fp32 where the processor does that (AVX-512 BF16); elsewhere
-//   bf16 is widened first.
+// - Products of bf16 take pairs of neighbours and add in fp32 where the processor does that (AVX-512 BF16, and VBMI to
+//   lay pairs of small weights; only Cooper Lake has the one alone); elsewhere bf16 is widened first.
 
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#define BF16_PAIRS
 #include <immintrin.h>
 #endif
 
@@ -23,6 +24,7 @@ struct bf16 {
 };
 typedef float vec __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t half_vec __attribute__((vector_size(32), aligned(2)));
+typedef int8_t byte_vec __attribute__((vector_size(16), aligned(1)));
 typedef int32_t int_vec __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t bits_vec __attribute__((vector_size(64), aligned(4)));
 
@@ -33,6 +35,7 @@ inline float load(bf16 x) {
   std::memcpy(&out, &bits, 4);
   return out;
 }
+inline float load(int8_t x) { return x; }
 inline void store(float* to, float x) { *to = x; }
 inline void store(bf16* to, float x) {  // to the nearest, ties to even; what is not a number stays none
   uint32_t bits;
@@ -43,9 +46,12 @@ inline vec load16(const float* x) { return *reinterpret_cast<const vec*>(x); }
 inline vec load16(const bf16* x) {
   return (vec)(__builtin_convertvector(*reinterpret_cast<const half_vec*>(x), bits_vec) << 16);
 }
+inline vec load16(const int8_t* x) {
+  return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const byte_vec*>(x), int_vec), vec);
+}
 inline void store16(float* to, vec x) { *reinterpret_cast<vec*>(to) = x; }
 inline void store16(bf16* to, vec x) {
-#if defined(__AVX512BF16__)
+#if defined(BF16_PAIRS)
   __m256bh out = _mm512_cvtneps_pbh((__m512)x);
   std::memcpy(to, &out, 32);
 #else
@@ -122,7 +128,7 @@ struct Product {
   }
   static vec along(vec acc, vec w, vec x) { return acc + w * x; }
 };
-#if defined(__AVX512BF16__)
+#if defined(BF16_PAIRS)
 template <>
 struct Product<bf16> {
   using Operand = bf16;
@@ -137,6 +143,7 @@ struct Product<bf16> {
   static constexpr Int width = 32;
   using Vector = __m512bh;
   static Vector take(const bf16* x) { return (__m512bh)_mm512_loadu_si512(x); }
+  static Vector take(const int8_t* x) { return _mm512_cvtne2ps_pbh((__m512)load16(x + 16), (__m512)load16(x)); }
   static vec along(vec acc, Vector w, Vector x) { return (vec)_mm512_dpbf16_ps((__m512)acc, w, x); }
 };
 #endif

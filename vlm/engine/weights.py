@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from vlm.decoder import Decoder
 from vlm.engine.attention import attention
 from vlm.engine.compiled import library
-from vlm.engine.native import Native, one_matrix, runs
+from vlm.engine.memory import one_matrix
+from vlm.engine.native import Native, runs
 from vlm.engine.quantize import PROJECTIONS, head_of
 
 PACK_SHARE = 0.4  # of the free memory that packed copies may take
@@ -157,17 +158,19 @@ class DecoderWeights:
 
     def __init__(self, decoder: Decoder, fuse: bool = True, pack: bool | None = None, compile: bool = False):
         pack = fuse and (should_pack(decoder) if pack is None else pack)
-        code = library() if fuse and compile and runs(decoder) else None
-        self.native = None if code is None else Native(decoder, code)
-        weight = decoder.embed_tokens.weight
+        weight, tied = decoder.embed_tokens.weight, decoder.config.tie_embeddings
+        table = weight.data[: decoder.config.vocab_size]
+        small = head_of(table, decoder) if tied else None
+        head = small or (decoder.embed_tokens if tied else decoder.lm_head)
+        code = library() if fuse and compile and runs(decoder, head) else None
+        self.native = None if code is None else Native(decoder, head, code)
         self.attend = attention(weight.dtype, weight.device, compile and fuse)
         self.config, self.embed, self.norm = decoder.config, decoder.embed_tokens, decoder.norm
         self.layers = [Layer(layer, fuse, pack) for layer in decoder.layers]
         self.cross = {int(i): CrossLayer(block, fuse, pack) for i, block in decoder.cross_attention.items()}
-        if self.config.tie_embeddings:
-            table = decoder.embed_tokens.weight.data[: self.config.vocab_size]
-            large = pack and table.numel() >= PACK_FROM
-            plain = PackedProjection if large else Projection
-            self.lm_head: nn.Module = head_of(table, decoder) or plain(table)
+        if tied:
+            table = weight.data[: decoder.config.vocab_size]  # where it lies now
+            plain = PackedProjection if pack and table.numel() >= PACK_FROM else Projection
+            self.lm_head: nn.Module = small or plain(table)
         else:
             self.lm_head = join([decoder.lm_head], fuse, pack)
