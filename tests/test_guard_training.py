@@ -10,7 +10,7 @@ import torch
 
 from vlm.guard.head import HeadConfig
 from vlm.guard.small import SEXUAL
-from vlm.guard.training import lexicon, padding, prompts
+from vlm.guard.training import lexicon, padding, prompts, run
 from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
 from vlm.guard.training.data import Counts, see
@@ -268,6 +268,17 @@ def test_pictures_become_words_and_states():
     assert [e.read for e in seen] == ["", "read me"] and states[0] is None and states[1].shape == (2, 3)
     noisy, _ = see([picture] * 40, Reader(), random.Random(0))
     assert any(e.read == "read me" for e in noisy) and any(e.read.startswith("tr") for e in noisy)
+
+
+def test_pictures_count_twice_and_words_once():
+    typed, shown, states = Example("typed"), Example("go", read="words"), torch.ones(2, 3)
+    examples, features = run._twice([typed, shown], [None, states])
+    assert examples == [typed, shown, shown] and features == [None, states, states]
+
+
+def test_nothing_is_left_before_a_mark():
+    grammar = prompts.load_grammar()
+    assert grammar.expand("Bake it (|), now (|)?", random.Random(0)) == "Bake it, now?"
 
 
 def test_bag_of_words_saves_what_it_learnt(tmp_path):

@@ -88,7 +88,7 @@ def padded_lines(found: dict[int, dict[str, Any]]) -> list[str]:
 
 
 def evaluate_hazards(
-    ailuminate: str | os.PathLike | None, *, seed: int = 0, share: float = 0.18,
+    ailuminate: str | os.PathLike | None, *, seed: int = 0, share: float = 0.1,
     progress: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Leave one hazard out: a head of text trained without harmful requests of a hazard, tested on that hazard.

@@ -35,16 +35,16 @@ class Counts:
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 38_000
-    typeset: int = 1_600
-    beside: int = 600
+    prompts: int = 60_000
+    typeset: int = 1_000
+    beside: int = 400
     emoji: int = 1_400
     worlds: int = 800
-    headings: int = 6_000
-    printed: int = 8_000
-    carriers: int = 800
-    padded: int = 6_000
-    repeats: int = 3
+    headings: int = 10_000
+    printed: int = 10_000
+    carriers: int = 1_000
+    padded: int = 8_000
+    repeats: int = 5
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":
         """The same in proportion, but for AILuminate's prompts; of what there is, two or more."""

@@ -23,6 +23,7 @@ OTHERS = ("slots", "frames", "carriers", "padding")  # files of the corpus that 
 HARMFUL, BENIGN = "+!", "-="
 ALTERNATIVES, SLOT = re.compile(r"\(([^()]*\|[^()]*)\)"), re.compile(r"\{(\w+)\}")
 DOUBLED = re.compile(r"(?:[^aeiou]|qu)[aeiou][bdgklmnprt]$")  # one consonant after one vowel: stab, stabbing
+SPACED = re.compile(r" ([.,?!])")  # what is left of an empty alternative
 HEADINGS = 0.2  # of the actions are put as a heading
 NOISE = "abcdefghijklmnopqrstuvwxyz"
 
@@ -52,7 +53,7 @@ class Grammar:
         while found := ALTERNATIVES.search(template):
             chosen = rng.choice(found[1].split("|"))
             template = template[: found.start()] + chosen + template[found.end() :]
-        return " ".join(SLOT.sub(lambda m: self._slot(m[1], rng), template).split())
+        return SPACED.sub(r"\1", " ".join(SLOT.sub(lambda m: self._slot(m[1], rng), template).split()))
 
     def _slot(self, name: str, rng: random.Random) -> str:
         if name == "nonce":

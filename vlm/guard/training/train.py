@@ -3,6 +3,7 @@
 Notable here:
 - The threshold is the score that 5 % of the harmless validation requests exceed, of the typed ones and of those with
   print alike; no test set has any part in it.
+- Requests cost nothing to draw: many are seen twice rather than few often.
 - Words are dropped while training, and whole words made unknown, so that the head does not lean on a single one.
 """
 
@@ -41,7 +42,7 @@ class TrainConfig:
         min_count: how often a word must occur to be known whole.
     """
 
-    epochs: int = 4
+    epochs: int = 2
     batch_size: int = 64
     lr: float = 1.5e-3
     embed_lr: float = 5e-3
@@ -53,7 +54,7 @@ class TrainConfig:
     dropped: float = 0.05
     smoothing: float = 0.02
     count_lr: float = 0.02
-    count_epochs: int = 3
+    count_epochs: int = 2
     max_words: int = 5000
     min_count: int = 3
 
