@@ -4,7 +4,7 @@
 // - Several rows of weights meet several of activations, so that a number in a register serves as many products as there
 //   are registers for sums.
 // - Weights of 8 and 4 bits (vlm/engine/quantize.py) become numbers in registers; scales are applied to sums.
-// - One row of activations: the processor sees from afar what is read next. More rows: it is told.
+// - One row of activations by plain weights: the processor sees from afar what is read next. Elsewhere it is told.
 //
 // Shapes: N outputs, K inputs, R rows of activations, G inputs that share a scale in int4.
 
@@ -17,6 +17,13 @@
 
 #include "vectors.h"
 
+// A matrix as vlm/engine/native.py lays it out.
+struct Matrix {
+  const void* weight;  // (N, K) of the model's type where there are no scales, of int8 where there are no groups
+  const void* scales;  // bf16: (N,), or (K / G, N, 2) of int4: scale and zero
+  int64_t group;       // G; its weights are blocks of 64 rows (K, 32), in byte i those of rows i and i + 32
+};
+
 namespace {
 
 constexpr Int AHEAD = 8192;   // bytes from what is multiplied to what is fetched: memory is slow to answer
@@ -26,12 +33,6 @@ constexpr Int BAND = 16;      // rows of weights that are multiplied by all acti
 
 template <class T>
 using Activation = Operand<T>;
-
-extern "C" struct Matrix {
-  const void* weight;  // (N, K) of the model's type where there are no scales, of int8 where there are no groups
-  const void* scales;  // bf16: (N,), or (K / G, N, 2) of int4: scale and zero
-  Int group;           // G; its weights are blocks of 64 rows (K, 32), in byte i those of rows i and i + 32
-};
 
 // Room for n numbers, not yet written, from the beginning of a cache line on.
 template <class T>
@@ -56,7 +57,7 @@ __attribute__((noinline)) void tile(const W* w, Int w_row, const X* x, Int x_row
     typename Of::Vector rows[P];
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      if (M > 1) __builtin_prefetch(w + p * w_row + i + ahead, 0, 2);
+      if (M > 1 || sizeof(W) == 1) __builtin_prefetch(w + p * w_row + i + ahead, 0, 2);
       rows[p] = Of::take(w + p * w_row + i);
     }
 #pragma GCC unroll 8
@@ -129,11 +130,10 @@ struct Nibbles {
   static constexpr Int depth = 1;
   using Vector = vec;
   static void take(const uint8_t* w, Vector* out) {
-    typedef uint8_t ubyte_vec __attribute__((vector_size(16), aligned(1)));
     for (int half = 0; half < 2; half++) {
-      ubyte_vec x = *reinterpret_cast<const ubyte_vec*>(w + 16 * half);
-      out[half] = __builtin_convertvector(__builtin_convertvector(x & 15, int_vec), vec) - 8.0f;
-      out[half + 2] = __builtin_convertvector(__builtin_convertvector(x >> 4, int_vec), vec) - 8.0f;
+      byte_vec x = reinterpret_cast<const byte_vec*>(w)[half];
+      out[half] = load16((x & 15) - 8);
+      out[half + 2] = load16(((x >> 4) & 15) - 8);
     }
   }
   static vec along(vec acc, Vector w, const float* x) { return acc + w * *x; }

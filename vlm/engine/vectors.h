@@ -10,9 +10,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #define BF16_PAIRS
-#include <immintrin.h>
 #endif
 
 namespace {
@@ -46,9 +48,14 @@ inline vec load16(const float* x) { return *reinterpret_cast<const vec*>(x); }
 inline vec load16(const bf16* x) {
   return (vec)(__builtin_convertvector(*reinterpret_cast<const half_vec*>(x), bits_vec) << 16);
 }
-inline vec load16(const int8_t* x) {
-  return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const byte_vec*>(x), int_vec), vec);
+inline vec load16(byte_vec x) {
+#if defined(__AVX512F__)
+  return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)x));  // the compiler would take the bytes one by one
+#else
+  return __builtin_convertvector(__builtin_convertvector(x, int_vec), vec);
+#endif
 }
+inline vec load16(const int8_t* x) { return load16(*reinterpret_cast<const byte_vec*>(x)); }
 inline void store16(float* to, vec x) { *reinterpret_cast<vec*>(to) = x; }
 inline void store16(bf16* to, vec x) {
 #if defined(BF16_PAIRS)
