@@ -44,7 +44,7 @@ class Counts:
     printed: int = 10_000
     carriers: int = 1_000
     padded: int = 8_000
-    repeats: int = 5
+    repeats: int = 6
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":
         """The same in proportion, but for AILuminate's prompts; of what there is, two or more."""
