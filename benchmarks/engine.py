@@ -14,36 +14,40 @@ Notable here:
 - Bandwidth is the best of several ways of reading half a gigabyte of the same dtype in large pages: a limit that is too
   low would flatter.
 - "ours" is the engine as it is, with compiled passes or CUDA graphs where it has them; "torch" is the same without.
+- `--quantization int8,int4` decodes with such weights too, each beside the floor of its own bytes.
 - In fp32 the tokens of both are compared. transformers' ViT is given the features that Meta's code takes.
 - `--dry-run` builds the real sizes without memory, runs every shape on the meta device and prints the floors.
 """
 
 import statistics
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks.memory import load_ours, pad_picture
+from benchmarks.engine_turns import PROMPT, Requests, bandwidth, run_ours, run_theirs
+from benchmarks.memory import load_ours
 from benchmarks.mllama import DTYPES, SIZES, tap_inputs, weights_folder
 from benchmarks.report import DEVICES, check_options, circumstances, pick, show
-from vlm.chat import Prompt
 from vlm.checkpoints.keys import empty_model
 from vlm.config import PRESETS, ModelConfig
 from vlm.engine import Engine, Sampling
 from vlm.engine.forward import Piece, forward, lay_out
-from vlm.engine.memory import large_pages
 from vlm.engine.pages import PagePool, pages_for
-from vlm.engine.pictures import Encoded, Picture
+from vlm.engine.pictures import Encoded
+from vlm.engine.quantize import quantize
 from vlm.engine.weights import DecoderWeights
 
-PROMPT, NEW = 64, 32
-GRIDS = ((1, 1), (1, 2), (1, 3), (2, 2))  # of one to four tiles
+NEW = 32  # tokens of a running answer
 ANSWER = 8  # tokens of a short answer
-READ = 2**29  # bytes whose reading gives the bandwidth: more than caches hold
+# the text of Llama 3.2 1B, a gated block at every fourth layer, and the small encoder
+SIZES = SIZES | {"1b": replace(SIZES["1b"], decoder=replace(
+    SIZES["1b"].decoder, n_layers=16, cross_attention_layers=(3, 7, 11, 15)
+))}  # fmt: skip
+QUANTIZED = ("int8", "int4")
 WORK = ("decode", "mixed", "evaluation")
 SIDES = ("ours", "torch", "theirs")
 GOALS = {
@@ -53,144 +57,30 @@ GOALS = {
 H200_BANDWIDTH = 4.3e12  # bytes per second, as measured on such a card by others
 
 
-class Requests:
-    """Prompts and pictures, as ours and as theirs."""
-
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: str, n: int, per_picture: int, vary: bool):
-        generator = torch.Generator().manual_seed(n + vary)
-        self.config, self.dtype, self.device = config, dtype, device
-        size, vocab = config.image.tile_size, config.decoder.vocab_size
-        self.pictures: list[Picture] = []
-        for i in range(n // per_picture):
-            grid = GRIDS[i % 4] if vary else GRIDS[0]
-            tiles = torch.randn(grid[0] * grid[1], 3, size, size, generator=generator)
-            self.pictures.append((tiles.to(dtype).float(), grid))
-        self.prompts = []
-        for _ in range(n):
-            length = int(torch.randint(20, PROMPT, (1,), generator=generator)) if vary else PROMPT
-            tokens = [vocab, *torch.randint(vocab, (length - 1,), generator=generator).tolist()]
-            self.prompts.append(Prompt(tokens=tokens, labels=[], sees=[(0, 1)] * length, images=[None]))
-        self.shown = [[self.pictures[i // per_picture]] for i in range(n)]
-
-    def theirs(self, rows: list[int], grids: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """What transformers' generate wants: padded on the left, all tiles that there could be."""
-        width, max_tiles = max(len(self.prompts[i].tokens) for i in rows), self.config.image.max_tiles
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        mask, cross = torch.zeros_like(ids), torch.zeros(len(rows), width, 1, max_tiles, dtype=torch.long)
-        parts = []
-        for row, i in enumerate(rows):
-            tokens, (tiles, grid) = self.prompts[i].tokens, self.shown[i][0]
-            ids[row, -len(tokens) :] = torch.tensor(tokens)
-            mask[row, -len(tokens) :] = 1
-            cross[row, -len(tokens) :, :, : len(tiles)] = 1
-            parts.append(pad_picture(tiles[None, None].to(self.dtype), grids.index(grid) + 1, max_tiles))
-        inputs = {"input_ids": ids, "attention_mask": mask, "cross_attention_mask": cross}
-        inputs |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return {name: value.to(self.device) for name, value in inputs.items()}
-
-
-class Clock:
-    """Reads the time when the device is done."""
-
-    def __init__(self, device: str):
-        self.device, self.times = device, []
-
-    def __call__(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        self.times.append(time.perf_counter())
-        return self.times[-1]
-
-    @property
-    def between(self) -> float:
-        """Median seconds from one token to the next, without the first."""
-        return statistics.median(b - a for a, b in zip(self.times[2:], self.times[3:], strict=False))
-
-
-def run_ours(engine: Engine, asked: Requests, new: int, device: str) -> tuple[Clock, list[list[int]]]:
-    """All requests at once, their pictures not yet encoded."""
-    engine.scheduler.cache.clear()
-    clock, out = Clock(device), [[] for _ in asked.prompts]
-    clock()
-    for step in engine.steps(asked.prompts, asked.shown, Sampling(max_new_tokens=new)):
-        if step.row == 0:
-            clock()
-        out[step.row].append(step.token)
-    clock.end = clock()
-    clock.times.pop()
-    return clock, out
-
-
-def run_theirs(model: nn.Module, asked: Requests, new: int, device: str, batch: int) -> tuple[Clock, list[list[int]]]:
-    """The same through generate, in batches of similar length."""
-    from transformers import StoppingCriteriaList
-
-    clock, out = Clock(device), [[] for _ in asked.prompts]
-    grids = [tuple(g) for g in model.config.vision_config.supported_aspect_ratios]
-
-    def tick(ids: Tensor, _scores, **_) -> Tensor:
-        clock()
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-    clock()
-    order = sorted(range(len(out)), key=lambda i: len(asked.prompts[i].tokens))
-    for first in range(0, len(order), batch):
-        rows = order[first : first + batch]
-        inputs = asked.theirs(rows, grids)
-        found = model.generate(
-            **inputs, max_new_tokens=new, do_sample=False, eos_token_id=None, pad_token_id=0,
-            stopping_criteria=StoppingCriteriaList([tick]),
-        )  # fmt: skip
-        for i, tokens in zip(rows, found[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
-            out[i] = tokens
-    clock.end = clock()
-    clock.times.pop()
-    return clock, out
-
-
-def bandwidth(dtype: torch.dtype, device: str) -> Callable[[], float]:
-    """Bytes per second at which weights can be read: the best of a sum, a plain and a packed product with a vector."""
-    on_cpu = device == "cpu"
-    room = large_pages(READ // dtype.itemsize, dtype) if on_cpu else torch.empty(2**29, device=device, dtype=dtype)
-    matrix = room.view(-1, 8192).fill_(1)
-    vector = torch.randn(1, matrix.shape[1], device=device).to(dtype)
-    ways = [lambda: matrix.view(torch.int32).sum(), lambda: nn.functional.linear(vector, matrix)]
-    if on_cpu:
-        packed = torch.ops.mkldnn._reorder_linear_weight(matrix, 1)
-        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(vector, packed, None, "none", [], ""))
-
-    def measure() -> float:
-        best = 0.0
-        for way in ways:
-            for _ in range(3):
-                clock = Clock(device)
-                clock()
-                way()
-                best = max(best, matrix.nbytes / (clock() - clock.times[0]))
-        return best
-
-    return measure
-
-
-def decode_bytes(config: ModelConfig, itemsize: int) -> int:
+def decode_bytes(decoder: nn.Module) -> int:
     """Bytes of weights that one token needs where it sees a picture: no encoder, embeddings, image keys and values."""
-    decoder = empty_model(config).decoder
-    skipped = ("embed_tokens", ".attn.k_proj", ".attn.v_proj", ".attn.k_norm")
-    n = 0
-    for name, p in decoder.named_parameters():
-        unread = name.startswith(skipped[0]) if not config.decoder.tie_embeddings else False
-        if unread or name.startswith("cross_attention.") and any(s in name for s in skipped[1:]):
-            continue
-        n += p.numel()
-    return n * itemsize
+    skipped = () if decoder.config.tie_embeddings else ("embed_tokens.",)
+    unseen = (".attn.k_proj.", ".attn.v_proj.", ".attn.k_norm.")
+    return sum(
+        t.nbytes
+        for name, t in decoder.state_dict().items()
+        if not name.startswith(skipped)
+        and not (name.startswith("cross_attention.") and any(part in name for part in unseen))
+    )
 
 
-def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[str], batch: int | None) -> dict:
+def compare(
+    preset: str, dtype_name: str, device: str, repeats: int, work: list[str], batch: int | None, kinds: list[str]
+) -> dict:
     """All figures of one dtype; `batch` is transformers' on mixed requests, found here where it is not given."""
     dtype, rows = DTYPES[dtype_name], {}
     with weights_folder(SIZES[preset], dtype, device) as (folder, theirs):
         ours, theirs = load_ours(str(folder), dtype, device), tap_inputs(theirs)
-        engine = Engine(ours, stop_ids=frozenset())
+        engine, n_bytes = Engine(ours, stop_ids=frozenset()), {}
+        small = {kind: Engine(load_ours(str(folder), dtype, device), stop_ids=frozenset()) for kind in kinds}
+        for kind, other in small.items():
+            quantize(other.model, kind)
+            n_bytes[kind] = decode_bytes(other.model.decoder)
         jobs = [job for name in WORK if name in work for job in jobs_of(name, ours.config, dtype, device)]
         unsettled = [asked for _, asked, their_batch in jobs if their_batch is None]
         batch = batch or (best_batch(theirs, unsettled[0], device) if unsettled else None)
@@ -203,12 +93,13 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
                 if not timed and not turn or name.startswith("evaluation") and turn != 1:  # too long to need it
                     continue
                 new = NEW if timed else ANSWER
-                for side in SIDES if timed and any(compiled) else ("ours", "theirs"):
+                sides = SIDES if timed and any(compiled) else ("ours", "theirs")
+                for side in (*sides, *(small if timed else ())):
                     scheduler.weights.native, scheduler.graphs = (None, None) if side == "torch" else compiled
                     clock, said = (
                         run_theirs(theirs, asked, new, device, their_batch or batch)
                         if side == "theirs"
-                        else run_ours(engine, asked, new, device)
+                        else run_ours(small.get(side, engine), asked, new, device)
                     )
                     tokens[name, side] = said
                     if not turn:
@@ -218,7 +109,7 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
                     row["first_token"].append(clock.times[1] - clock.times[0])
                 if turn:
                     rates.append(read())
-    rate, n_bytes = statistics.median(rates), decode_bytes(ours.config, dtype.itemsize)
+    rate, n_bytes["plain"] = statistics.median(rates), decode_bytes(ours.decoder)
     for name, row in rows.items():
         sides = list(row)
         for side in sides:
@@ -231,8 +122,11 @@ def compare(preset: str, dtype_name: str, device: str, repeats: int, work: list[
         row["equal_answers"] = sum(same) / len(same)
         row["goal"], row["goal_of_floor"] = GOALS[name]
         if name.startswith("decode"):
-            floor = n_bytes / rate
-            row |= {"floor": floor} | {f"{s}_of_floor": floor / row[s]["median_seconds"] for s in sides}
+            row["floor"] = n_bytes["plain"] / rate
+            for side in sides:
+                floor = n_bytes.get(side, n_bytes["plain"]) / rate
+                row[f"{side}_of_floor"] = floor / row[side]["median_seconds"]
+                row[f"{side}_ratio"] = row["theirs"]["median_seconds"] / row[side]["median_seconds"]
     return {
         "dtype": dtype_name, "bandwidth": {"median": rate, "max": max(rates)}, "decode_bytes": n_bytes,
         "their_batch": batch, "compiled": any(compiled), "stages": rows,
@@ -323,8 +217,9 @@ def dry_run() -> list[dict]:
             for pieces in (prompt, [Piece([1], 512, pages, [(1, seen)]) for _ in range(64)]):
                 logits = forward(weights, pool, lay_out(pieces, meta)[0])
                 assert logits.shape == (len(pieces), config.decoder.vocab_size)
+        n_weights = decode_bytes(model.decoder) // model.decoder.embed_tokens.weight.itemsize
         for kind, size in (("bf16", 2), ("int8", 1), ("int4", 0.53)):
-            n_bytes = int(decode_bytes(config, 1) * size)
+            n_bytes = int(n_weights * size)
             found.append({
                 "model": name, "weights": kind, "bytes": n_bytes, "ms": n_bytes / H200_BANDWIDTH * 1e3,
             })  # fmt: skip
@@ -340,7 +235,7 @@ def to_markdown(report: dict) -> str:
         f"{report['repeats']} turns"
     ]
     for found in report.get("results", ()):
-        rate, megabytes = found["bandwidth"]["median"] / 1e9, found["decode_bytes"] / 1e6
+        rate, megabytes = found["bandwidth"]["median"] / 1e9, found["decode_bytes"]["plain"] / 1e6
         lines += ["", f"{found['dtype']}; memory is read at {rate:.1f} GB/s, a token needs {megabytes:,.0f} MB", ""]
         head = "| stage | ours | torch | theirs | ratio | goal | floor | ours | torch | theirs | goal | same answers |"
         lines += [head, "|---" * 12 + "|"]
@@ -358,6 +253,15 @@ def to_markdown(report: dict) -> str:
                 cells = [f"first token, {name.split()[1]} x 1 tile, {PROMPT} tokens, ms", *first]
                 cells += [f"{row['first_token_ratio']:.2f}x", *["-"] * 7]
                 lines += ["| " + " | ".join(cells) + " |"]
+        quantized = [side for side in QUANTIZED if side in found["decode_bytes"]]
+        if quantized:
+            lines += ["", "| stage | weights | MB a token | ms a token | of its floor | by transformers as above |"]
+            lines += ["|---" * 6 + "|"]
+        for name, side in ((n, s) for n in found["stages"] if n.startswith("decode") for s in quantized):
+            row, megabytes = found["stages"][name], found["decode_bytes"][side] / 1e6
+            cells = [name, side, f"{megabytes:,.0f}", f"{row[side]['median_seconds'] * 1e3:,.2f}"]
+            cells += [f"{row[f'{side}_of_floor']:.0%}", f"{row[f'{side}_ratio']:.2f}x"]
+            lines += ["| " + " | ".join(cells) + " |"]
     for step in report.get("profile", ()):
         lines += ["", f"One decode step of {step['name']}: {step['operators']} operators, {step['ms']:.2f} ms", ""]
         lines += ["| operator | calls | ms |", "|---|---|---|"]
@@ -375,21 +279,22 @@ def main(
     repeats: Annotated[int, typer.Option(help="turns", min=1)] = 5,
     work: Annotated[str, typer.Option(help=f"with commas: {', '.join(WORK)}")] = "decode,mixed",
     with_profile: Annotated[bool, typer.Option("--profile", help="count the operators of a decode step")] = False,
+    quantization: Annotated[str, typer.Option(help=f"with commas: {', '.join(QUANTIZED)}")] = "",
     their_batch: Annotated[int | None, typer.Option(help="found by an earlier run for mixed requests", min=1)] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="real sizes on the meta device, floors alone")] = False,
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
 ) -> None:
     """Measure the engine and transformers' generate side by side."""
-    device = pick(device)
+    device, kinds = pick(device), quantization.split(",") if quantization else []
     check_options(
         preset=([preset], SIZES), dtype=(dtype.split(","), DTYPES), device=([device], DEVICES),
-        work=(work.split(","), WORK),
+        work=(work.split(","), WORK), quantization=(kinds, QUANTIZED),
     )  # fmt: skip
     report = circumstances(device) | {"preset": preset, "device": device, "repeats": repeats}
     if dry:
         report["dry_run"] = dry_run()
     else:
-        turns = (device, repeats, work.split(","), their_batch)
+        turns = (device, repeats, work.split(","), their_batch, kinds)
         report["results"] = [compare(preset, name, *turns) for name in dtype.split(",")]
         if with_profile:
             report["profile"] = profile(preset, dtype.split(",")[-1], device)
