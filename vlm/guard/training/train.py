@@ -190,14 +190,9 @@ def calibrate_long(
     head: GuardHead, harmless: Sequence[Example], features: Sequence[Tensor | None] | None = None,
     fpr: float = FALSE_POSITIVES,
 ) -> GuardHead:  # fmt: skip
-    """Let sentences of long texts count as far as a share `fpr` of harmless long requests exceeds the threshold.
-
-    The share holds for typed and for printed ones, where there are `FEWEST`.
-    """
+    """Let sentences of long texts count as far as a share `fpr` of harmless long requests exceeds the threshold."""
     head.config = replace(head.config, long_offset=0.0)
-    scores, printed = logits(head, harmless, features), np.array([bool(e.read) for e in harmless])
-    groups = [scores, *(part for part in (scores[printed], scores[~printed]) if len(part) >= FEWEST)]
-    exceeded = max(float(np.quantile(part, 1 - fpr, method="higher")) for part in groups) + 1e-4
+    exceeded = float(np.quantile(logits(head, harmless, features), 1 - fpr, method="higher")) + 1e-4
     head.config = replace(head.config, long_offset=max(0.0, exceeded - head.config.threshold))
     return head
 
