@@ -50,7 +50,7 @@ def calls(monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.parametrize("rows", [1, 3, 7, 14])
+@pytest.mark.parametrize("rows", [1, 3, 7, 21])
 @pytest.mark.parametrize("sizes", [{}, {"dim": 80, "head_dim": 20, "hidden_dim": 64, "tie_embeddings": True}])
 def test_compiled_passes_equal_torch(chat, calls, rows, sizes):
     model = tiny_model(tiny_config(**sizes))
