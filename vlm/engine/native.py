@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FUNCTIONS = {torch.float32: "decode_fp32", torch.bfloat16: "decode_bf16"}
 BLOCK = 64  # rows of int4 that lie together in torch's layout for AVX-512
-MAX_ROWS = 32  # above, a pass is products alone, and oneDNN's are as fast
+MAX_ROWS = 64  # up to there a pass is faster than oneDNN's products and what lies between them
 INTS = POINTER(c_int64)
 PLACES = 1024  # for which angles are made at a time
 
