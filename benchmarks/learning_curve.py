@@ -21,8 +21,9 @@ def draw(curves: Curves, out: Path) -> None:
     figure = Figure(figsize=(8, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     labels = {"answer_right": "answers", "caption_right": "captions", "answer": "answers", "caption": "captions",
-              "dense": "dense labels"}  # fmt: skip
-    for axes, names in ((upper, ("answer_right", "caption_right")), (lower, ("answer", "caption", "dense"))):
+              "dense": "dense labels", "point_right": "attention's places", "point": "attention's places"}  # fmt: skip
+    upper_names, lower_names = ("answer_right", "caption_right", "point_right"), ("answer", "caption", "dense", "point")
+    for axes, names in ((upper, upper_names), (lower, lower_names)):
         for name in names:
             if name in curves:
                 x = [pictures / 1000 for pictures, _ in curves[name]]
@@ -30,7 +31,7 @@ def draw(curves: Curves, out: Path) -> None:
                 axes.plot(x, [v for _, v in curves[name]], alpha=0.2, color=line.get_color())
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    upper.set_ylabel("tokens right")
+    upper.set_ylabel("share right")
     upper.set_ylim(0, 1)
     lower.set_ylabel("cross-entropy")
     lower.set_yscale("log")

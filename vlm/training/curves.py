@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 Curves = dict[str, list[tuple[int, float]]]  # name -> [(pictures seen, value), ...]
-SHOWN = ("answer_right", "caption_right", "answer", "caption", "dense")
+SHOWN = ("answer_right", "caption_right", "point_right", "answer", "caption", "dense", "point")
 
 
 def read_log(path: Path) -> list[dict]:
