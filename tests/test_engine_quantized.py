@@ -7,9 +7,10 @@ from test_engine_native import answers, calls, needs_compiler, off, second_logit
 from torch import nn
 
 import vlm.engine.quantize as q
-from vlm.engine.native import BLOCK
+from vlm.engine.native import BLOCK, WIDE
 
 __all__ = ["calls"]  # a fixture
+pytestmark = pytest.mark.skipif(not WIDE, reason="no AVX-512: through torch")
 KINDS = ["int8", pytest.param("int4", marks=pytest.mark.skipif(q.cpu_block() != BLOCK, reason="another layout"))]
 SIZES = {"dim": 256, "n_heads": 4, "n_kv_heads": 4, "head_dim": 64, "hidden_dim": 320}  # groups of 128 and of 32
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 FUNCTIONS = {torch.float32: "decode_fp32", torch.bfloat16: "decode_bf16"}
 BLOCK = 64  # rows of int4 that lie together in torch's layout for AVX-512
-MAX_ROWS = 64  # up to there a pass is faster than oneDNN's products and what lies between them
+WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"  # else there are fewer registers, and sums are spilled
+MAX_ROWS = 64 if WIDE else 16  # up to there a pass is faster than oneDNN's products and what lies between them
 INTS = POINTER(c_int64)
 PLACES = 1024  # for which angles are made at a time
 
@@ -64,12 +65,12 @@ def runs(decoder: Decoder, head: nn.Module) -> bool:
 
 
 def _takes(module: Any) -> bool:
-    """Whether decode.cpp multiplies by this; int4 in the layout of a CPU with AVX-512 alone, in whole blocks."""
+    """Whether decode.cpp multiplies by this: quantized weights with AVX-512 alone, int4 in whole blocks."""
     if type(module) not in (nn.Linear, *PROJECTIONS) or module.bias is not None:
         return False
     if isinstance(module, Int4Projection) and (cpu_block() != BLOCK or module.out_features % BLOCK):
         return False
-    return type(module) is nn.Linear or (module.scales.dtype == SCALES and module.weight.device.type == "cpu")
+    return type(module) is nn.Linear or (WIDE and module.scales.dtype == SCALES and module.weight.device.type == "cpu")
 
 
 class Native:
