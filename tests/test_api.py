@@ -34,6 +34,23 @@ def user(text, *images):
     }
 
 
+def test_a_request_that_fails_on_the_way_loses_no_other(model, chat):
+    m = VLM(model, chat)
+    questions = ["red", "blue square", "star"]
+    wanted = [str(r) for r in m.answer([picture(0)] * 3, questions, max_new_tokens=4)]
+    weights = m.engine.scheduler.weights
+    tokens = [set(chat.encode([user(q, picture(0))]).tokens) for q in questions]
+    bad = torch.nn.Embedding.from_pretrained(weights.embed.weight.detach().clone())
+    bad.weight[min(tokens[1] - tokens[0] - tokens[2])] = float("nan")
+    whole, weights.embed = weights.embed, bad
+    try:
+        said = m.answer([picture(0)] * 3, questions, max_new_tokens=4)
+    finally:
+        weights.embed = whole
+    assert [str(said[0]), str(said[2])] == [wanted[0], wanted[2]]
+    assert said[1].finish_reason == "error" and "not finite" in said[1].error and str(said[1]) == ""
+
+
 def test_one_in_one_out_and_list_in_list_out(m):
     assert isinstance(m.answer(picture(0), "How many?", max_new_tokens=4), Result)
     assert isinstance(m.caption(picture(0), max_new_tokens=4), Result)

@@ -316,7 +316,7 @@ class VLM:
 
         for number, steps in self.engine.run(prepared(), rows=batch_size):
             i, prompt, began = asked[number]
-            text = self._text([s.token for s in steps if s.finish != "stop"], sampling)
+            text = self._text([s.token for s in steps if s.says], sampling)
             results[i] = result = self._result(prompt, steps, time.monotonic() - began, text)
             if refuse and result.error:
                 raise RequestFailed(result.error)
@@ -331,7 +331,7 @@ class VLM:
                 if step.error:
                     raise RequestFailed(step.error)
                 passed.append(step)
-                if step.finish != "stop":
+                if step.says:
                     ids.append(step.token)
                 text = self._text(ids, sampling)
                 if text.endswith("\ufffd") and not step.finish:

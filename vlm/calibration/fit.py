@@ -97,7 +97,7 @@ def answers(model: "VLM", asked: Iterable[Asked]) -> Iterator[Said]:
         found = dict(model.engine.run(iter(laid), rows=AT_ONCE))
         for i, one in enumerate(some):
             steps = found[i]
-            text = model.chat_format.tokenizer.decode([s.token for s in steps if s.finish != "stop"]).strip()
+            text = model.chat_format.tokenizer.decode([s.token for s in steps if s.says]).strip()
             finish = steps[-1].finish or "length"
             yield Said(
                 asked=one, text=text, finish=finish, logprobs=tuple(s.logprob for s in steps),

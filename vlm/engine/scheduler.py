@@ -94,6 +94,11 @@ class Step:
     error: str | None = None
     notes: tuple[Notes, ...] = ()
 
+    @property
+    def says(self) -> bool:
+        """Whether its token belongs to the answer: that of "stop" does not, an error or a cancelled row has none."""
+        return self.token >= 0 and self.finish != "stop"
+
 
 @dataclass(eq=False)
 class Sequence:
