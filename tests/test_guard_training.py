@@ -13,7 +13,7 @@ from vlm.guard.small import SEXUAL
 from vlm.guard.training import lexicon, padding, prompts, run
 from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
-from vlm.guard.training.data import Counts, see
+from vlm.guard.training.data import TEXTS, Counts, draw, see
 from vlm.guard.training.example import Example
 from vlm.guard.training.padding import pad, padded
 from vlm.guard.training.train import (
@@ -328,3 +328,10 @@ def test_pieces_count_as_far_as_five_percent_of_harmless_texts_allow():
     assert 0.03 < (logits(head, harmless) > head.config.threshold).mean() <= 0.05
     head.config = replace(head.config, long_offset=0.0)
     assert (logits(head, harmless) > head.config.threshold).mean() > 0.05
+
+
+@pytest.mark.parametrize("hazard", [f"S{n}" for n in (1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13)])
+def test_every_hazard_can_be_left_out_of_every_split(hazard):
+    for split in ("train", "val"):
+        made = draw(split, 0, TEXTS.scaled(0.02), [], hazard)
+        assert made and all(e.category != hazard for e in made if e.unsafe)

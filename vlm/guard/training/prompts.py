@@ -78,7 +78,7 @@ class Grammar:
 
 
 def examples(seed: int, count: int, split: str, leave_out: str = "", headings: bool = False) -> list[Example]:
-    """Requests of the families of a split, half of them unsafe.
+    """Requests of the families of a split, half of them unsafe; none where all that are belong to what is left out.
 
     Args:
         seed, count: the same ones give the same requests.
@@ -91,7 +91,7 @@ def examples(seed: int, count: int, split: str, leave_out: str = "", headings: b
     pools = {label: _pool(grammar, split, label, leave_out, headings) for label in (HARMFUL, BENIGN)}
     found: dict[str, Example] = {}
     for i in range(count):
-        marks = HARMFUL if i % 2 else BENIGN
+        marks = HARMFUL if i % 2 and pools[HARMFUL][0] else BENIGN
         example = _draw(grammar, pools, marks, rng, 1.0 if headings else HEADINGS)
         found.setdefault(example.text.lower(), example)
     return list(found.values())
@@ -117,9 +117,10 @@ def _draw(grammar: Grammar, pools: dict, marks: str, rng: random.Random, heading
     lines, weights = pools[marks]
     unsafe, shifted = marks == HARMFUL, False
     if not unsafe and headings < 1 and rng.random() < 0.15:  # a harmful action that is asked about from outside
-        lines, weights = pools[HARMFUL]
-        lines, weights = zip(*((x, w) for x, w in zip(lines, weights, strict=True) if x[0] == "+"), strict=True)
-        shifted = True
+        actions = [(x, w) for x, w in zip(*pools[HARMFUL], strict=True) if x[0] == "+"]
+        if actions:  # none where a hazard is left out that all of them are of
+            lines, weights = zip(*actions, strict=True)
+            shifted = True
     mark, template, category, family = rng.choices(lines, weights)[0]
     text = grammar.expand(template, rng)
     heading = mark in "+-" and not shifted and rng.random() < headings
