@@ -28,6 +28,7 @@ import torch
 import typer
 from torch import nn
 
+from benchmarks.engine_alone import KINDS, alone, to_lines
 from benchmarks.engine_turns import PROMPT, Requests, bandwidth, run_ours, run_theirs
 from benchmarks.memory import load_ours
 from benchmarks.mllama import DTYPES, SIZES, tap_inputs, weights_folder
@@ -50,8 +51,10 @@ SIZES = SIZES | {"1b": replace(SIZES["1b"], decoder=replace(
 QUANTIZED = ("int8", "int4")
 WORK = ("decode", "mixed", "evaluation")
 SIDES = ("ours", "torch", "theirs")
+AGAINST = ("transformers", "none")
 GOALS = {
-    "decode 1": (1.5, 0.85), "decode 8": (2.5, 0.60), "mixed": (5.0, None),  # by transformers, by the floor
+    "decode 1": (1.5, 0.85), "decode 8": (2.5, 0.60), "decode 64": (2.5, 0.60),  # by transformers, by the floor
+    "mixed": (5.0, None),
     "evaluation, one by one": (5.0, None), "evaluation, batched": (5.0, None),
 }  # fmt: skip
 H200_BANDWIDTH = 4.3e12  # bytes per second, as measured on such a card by others
@@ -137,7 +140,7 @@ def jobs_of(work: str, config: ModelConfig, dtype: torch.dtype, device: str) -> 
     """Names, requests, and the batch in which transformers takes them; None for the best."""
     ask = lambda n, per_picture=4: Requests(config, dtype, device, n, per_picture, vary=per_picture > 1)  # noqa: E731
     if work == "decode":
-        return [(f"decode {n}", ask(n, 1), n) for n in (1, 8)]
+        return [(f"decode {n}", ask(n, 1), n) for n in ((1, 8, 64) if device == "cuda" else (1, 8))]
     if work == "mixed":
         return [("mixed", ask(64), None)]
     return [("evaluation, one by one", many := ask(256), 1), ("evaluation, batched", many, None)]
@@ -262,6 +265,8 @@ def to_markdown(report: dict) -> str:
             cells = [name, side, f"{megabytes:,.0f}", f"{row[side]['median_seconds'] * 1e3:,.2f}"]
             cells += [f"{row[f'{side}_of_floor']:.0%}", f"{row[f'{side}_ratio']:.2f}x"]
             lines += ["| " + " | ".join(cells) + " |"]
+    for found in report.get("alone", ()):
+        lines += to_lines(found)
     for step in report.get("profile", ()):
         lines += ["", f"One decode step of {step['name']}: {step['operators']} operators, {step['ms']:.2f} ms", ""]
         lines += ["| operator | calls | ms |", "|---|---|---|"]
@@ -276,23 +281,30 @@ def main(
     preset: Annotated[str, typer.Option(help=f"sizes: {', '.join(SIZES)}")] = "small",
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or both with a comma")] = "fp32,bf16",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    against: Annotated[str, typer.Option(help="transformers, or none where only one model fits")] = "transformers",
     repeats: Annotated[int, typer.Option(help="turns", min=1)] = 5,
     work: Annotated[str, typer.Option(help=f"with commas: {', '.join(WORK)}")] = "decode,mixed",
     with_profile: Annotated[bool, typer.Option("--profile", help="count the operators of a decode step")] = False,
-    quantization: Annotated[str, typer.Option(help=f"with commas: {', '.join(QUANTIZED)}")] = "",
+    quantization: Annotated[
+        str, typer.Option(help=f"with commas: {', '.join(QUANTIZED)}; against none: plain, too")
+    ] = "",
     their_batch: Annotated[int | None, typer.Option(help="found by an earlier run for mixed requests", min=1)] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="real sizes on the meta device, floors alone")] = False,
     json_path: Annotated[str | None, typer.Option("--json", help="write all figures here too; - for stdout")] = None,
 ) -> None:
     """Measure the engine and transformers' generate side by side."""
     device, kinds = pick(device), quantization.split(",") if quantization else []
+    sizes, forms = (SIZES, QUANTIZED) if against != "none" else (SIZES | {"90b": PRESETS["90b"]}, KINDS)
     check_options(
-        preset=([preset], SIZES), dtype=(dtype.split(","), DTYPES), device=([device], DEVICES),
-        work=(work.split(","), WORK), quantization=(kinds, QUANTIZED),
+        preset=([preset], sizes), dtype=(dtype.split(","), DTYPES), device=([device], DEVICES),
+        work=(work.split(","), WORK), quantization=(kinds, forms), against=([against], AGAINST),
     )  # fmt: skip
-    report = circumstances(device) | {"preset": preset, "device": device, "repeats": repeats}
+    report = circumstances(device) | {"preset": preset, "device": device, "against": against, "repeats": repeats}
     if dry:
         report["dry_run"] = dry_run()
+    elif against == "none":
+        turns = (device, repeats, kinds or ["plain"], decode_bytes)
+        report["alone"] = [alone(sizes[preset], DTYPES[name], *turns) for name in dtype.split(",")]
     else:
         turns = (device, repeats, work.split(","), their_batch, kinds)
         report["results"] = [compare(preset, name, *turns) for name in dtype.split(",")]
