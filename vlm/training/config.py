@@ -77,7 +77,7 @@ class TrainConfig:
     clip: float = 1.0
     caption_weight: float = 0.5
     dense_weight: float = 0.5
-    point_weight: float = 0.25
+    point_weight: float = 0.25  # of where attention looks, see vlm/training/pointing.py
     dtype: str = "bf16"
     device: str = "auto"
     threads: int = 0  # 0 leaves torch's choice
