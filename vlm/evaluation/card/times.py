@@ -1,5 +1,6 @@
 """How long a user waits: for the model, and for an answer."""
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -49,9 +50,10 @@ def measure(name: str | None, repeats: int = 5, answers: int = 20) -> dict[str, 
 def _answers(model: VLM, size: int, n: int) -> tuple[float, ...]:
     from vlm.data.worlds import sample
 
+    options: dict[str, Any] = {"seed": 1, "mixture": {"scenes": 1.0}, "size": size, "split": "val", "n_questions": 1}
+    asked = (drawn for number in itertools.count() if (drawn := sample(number, **options)).questions)
     times = []
-    for number in range(n + 1):
-        drawn = sample(number, seed=1, mixture={"scenes": 1.0}, size=size, split="val", n_questions=1)
+    for drawn in itertools.islice(asked, n + 1):
         start = time.perf_counter()
         model.answer(drawn.image, drawn.questions[0].text)
         times.append(time.perf_counter() - start)
