@@ -29,7 +29,7 @@ import typer
 from torch import nn
 
 from benchmarks.engine_alone import KINDS, alone, to_lines
-from benchmarks.engine_turns import PROMPT, Requests, bandwidth, run_ours, run_theirs
+from benchmarks.engine_turns import NEW, PROMPT, Requests, bandwidth, run_ours, run_theirs
 from benchmarks.memory import load_ours
 from benchmarks.mllama import DTYPES, SIZES, tap_inputs, weights_folder
 from benchmarks.report import DEVICES, check_options, circumstances, pick, show
@@ -42,13 +42,12 @@ from vlm.engine.pictures import Encoded
 from vlm.engine.quantize import quantize
 from vlm.engine.weights import DecoderWeights
 
-NEW = 32  # tokens of a running answer
 ANSWER = 8  # tokens of a short answer
 # the text of Llama 3.2 1B, a gated block at every fourth layer, and the small encoder
 SIZES = SIZES | {"1b": replace(SIZES["1b"], decoder=replace(
     SIZES["1b"].decoder, n_layers=16, cross_attention_layers=(3, 7, 11, 15)
 ))}  # fmt: skip
-QUANTIZED = ("int8", "int4")
+QUANTIZED = KINDS[1:]
 WORK = ("decode", "mixed", "evaluation")
 SIDES = ("ours", "torch", "theirs")
 AGAINST = ("transformers", "none")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.engine_turns import Clock, Requests, bandwidth, run_ours
+from benchmarks.engine_turns import NEW, Clock, Requests, bandwidth, run_ours
 from benchmarks.mllama import flops
 from vlm.checkpoints.keys import empty_model
 from vlm.config import ModelConfig
@@ -21,7 +21,6 @@ from vlm.model import VisionLanguageModel
 
 KINDS = ("plain", "int8", "int4")
 ROWS = (1, 8, 64)
-NEW = 32  # tokens of an answer
 GOALS = {
     ("plain", 1): 0.85, ("int8", 1): 0.75, ("int4", 1): 0.60, ("plain", 8): 0.60, ("plain", 64): 0.60,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from vlm.engine.memory import large_pages
 from vlm.engine.pictures import Picture
 
 PROMPT = 64  # tokens
+NEW = 32  # tokens of a running answer
 GRIDS = ((1, 1), (1, 2), (1, 3), (2, 2))  # of one to four tiles
 READ = 2**29  # bytes whose reading gives the bandwidth: more than caches hold
 

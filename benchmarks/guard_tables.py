@@ -9,8 +9,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from benchmarks.report import ROOT
+from vlm.checkpoints.files import write_text
+from vlm.cli import one_line_errors, write_json
 from vlm.guard.taxonomy import CATEGORIES
 
 PAGE, RESULTS = ROOT / "docs/guard.md", ROOT / "benchmarks/results"
@@ -96,5 +101,13 @@ def fill(page: str, results: Path) -> str:
     return page
 
 
+def main(json_path: Annotated[str | None, typer.Option("--json", help="write all figures here")] = None) -> None:
+    """Fill the tables of docs/guard.md."""
+    with one_line_errors():
+        write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), RESULTS))
+        paths = {name: RESULTS / f"guard-{file}.json" for name, (file, _) in TABLES.items()}
+        write_json(json_path, {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()})
+
+
 if __name__ == "__main__":
-    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    typer.run(main)

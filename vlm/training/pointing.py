@@ -19,6 +19,7 @@ from vlm.chat import IGNORE
 from vlm.data.sample import Box, Question, Sample, Thing
 from vlm.image import Grid, fit_size
 from vlm.training.labels import reading_order
+from vlm.training.packing import Looks
 
 PRINTED = ("read", "text retrieval", "document retrieval", "chart structure", "chart retrieval")
 """Families of questions whose answers, where they are not yes or no, stand in the picture."""
@@ -85,9 +86,7 @@ class Canvas:
         return tile * self.n_tokens + self.n_tokens - self.patches**2 + within
 
 
-def looks(
-    question: Question, pieces: Sequence[str], places: Places | None, canvas: Canvas
-) -> list[tuple[int, int]]:  # fmt: skip
+def looks(question: Question, pieces: Sequence[str], places: Places | None, canvas: Canvas) -> Looks:
     """(what comes next, what was just said or is looked for first) as image tokens, before each piece of an answer.
 
     Args:

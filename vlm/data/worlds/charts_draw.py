@@ -9,10 +9,11 @@ import random
 
 from PIL import Image
 
+from vlm.data.sample import Box
 from vlm.data.worlds.charts_marks import Mark, bars, ends, frame_of, lines, marker, pie, points
 from vlm.data.worlds.charts_spec import Chart
 from vlm.data.worlds.charts_style import Again, NoRoom, Style, choose_style, mix, settle
-from vlm.data.worlds.charts_text import Box, Sheet, wrapped
+from vlm.data.worlds.charts_text import Sheet, wrapped
 from vlm.data.worlds.charts_topics import PALETTES
 from vlm.data.worlds.draw import RGB
 from vlm.data.worlds.language import sentence

@@ -7,10 +7,11 @@ import math
 
 from PIL import Image, ImageDraw
 
+from vlm.data.sample import Box
 from vlm.data.worlds import draw
 from vlm.data.worlds.charts_spec import Chart
 from vlm.data.worlds.charts_style import READ, Again, NoRoom, Style, apart, over, settle
-from vlm.data.worlds.charts_text import Box, Sheet
+from vlm.data.worlds.charts_text import Sheet
 from vlm.data.worlds.charts_topics import PALETTES
 from vlm.data.worlds.draw import RGB
 

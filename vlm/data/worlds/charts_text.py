@@ -9,9 +9,9 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from vlm.data.sample import Thing
+from vlm.data.sample import Box, Thing
 from vlm.data.worlds import fonts
-from vlm.data.worlds.draw import RGB, Box
+from vlm.data.worlds.draw import RGB
 from vlm.data.worlds.language import pick
 from vlm.data.worlds.text_page import LETTERS
 

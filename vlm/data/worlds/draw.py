@@ -13,8 +13,9 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw
 
+from vlm.data.sample import Box
+
 RGB = tuple[int, int, int]
-Box = tuple[int, int, int, int]
 
 PAINT: dict[str, RGB] = {
     "red": (218, 34, 40),

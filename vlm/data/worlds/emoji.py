@@ -112,8 +112,8 @@ class Asker(TagAsker):
     ) -> Question:  # fmt: skip
         """Put a question into words; the answer is seen at thing `at`, found from thing `by`."""
         text = pick(self.rng, phrasings(PHRASINGS, key, self.split))
-        text, things = text.format(x=x, ax=article(x), xs=plural(x), y=y, **words), self.scene.things
-        place, anchor = things[at].box if at >= 0 else None, things[by].box if by >= 0 else None
+        text = text.format(x=x, ax=article(x), xs=plural(x), y=y, **words)
+        place, anchor = self.scene.box(at), self.scene.box(by)
         return Question(text=text, answer=answer, family=family, place=place, anchor=anchor)
 
     def tell(self, key: str, answer: str, look: Look) -> Question:

@@ -11,8 +11,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from vlm.data.sample import Sample, Thing
-from vlm.data.worlds.draw import Box
+from vlm.data.sample import Box, Sample, Thing
 from vlm.data.worlds.language import NUMBERS, ask, listing, noun, pick, sentence
 from vlm.data.worlds.nlvr_items import BOX, COLORS, SHAPES, SIDE, Item
 from vlm.data.worlds.nlvr_judge import FAMILIES, SCATTER, TOWERS, Judge

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from vlm.data.sample import Box
 from vlm.data.worlds import draw
 from vlm.data.worlds.draw import Piece
 from vlm.data.worlds.language import pick
@@ -27,7 +28,7 @@ class Changer:
         self.rng, self.size, self.redrawn, self.looks = rng, size, redrawn, looks
         self.gap = max(2, size // 40)
 
-    def fits(self, box: draw.Box, others: Iterable[Piece]) -> bool:
+    def fits(self, box: Box, others: Iterable[Piece]) -> bool:
         inside = box[0] >= 1 and box[1] >= 1 and box[2] < self.size and box[3] < self.size
         return inside and draw.apart(box, [p.box for p in others], self.gap)
 
@@ -69,7 +70,7 @@ class Changer:
         return pieces, [*pieces[:i], piece, *pieces[i + 1 :]], change
 
 
-def _way(a: draw.Box, b: draw.Box) -> str:
+def _way(a: Box, b: Box) -> str:
     """Which way a box moved, "" where it moved aslant."""
     dx, dy = b[0] + b[2] - a[0] - a[2], b[1] + b[3] - a[1] - a[3]
     if abs(dx) > 2 * abs(dy):

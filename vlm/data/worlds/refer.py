@@ -9,7 +9,7 @@
 import random
 from functools import lru_cache
 
-from vlm.data.sample import Thing
+from vlm.data.sample import Box, Thing
 from vlm.data.worlds.language import pick
 
 Look = tuple[str, str, str]
@@ -55,6 +55,10 @@ class Scene:
         self.xs = [t.box[0] + t.box[2] for t in things]  # twice the centre: stays whole
         self.ys = [t.box[1] + t.box[3] for t in things]
         self._beside: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def box(self, i: int) -> Box | None:
+        """Where thing i stands; None for -1, which is none of them."""
+        return self.things[i].box if i >= 0 else None
 
     def match(self, look: Look) -> int:
         """The set of things that a description fits."""

@@ -58,8 +58,7 @@ class Asker(TagAsker):
         text = pick(rng, phrasings(PHRASINGS, key, self.split))
         x0, x1, x2 = noun(x, generic)
         y0, _, y2 = noun(y, generic)
-        things = self.scene.things
-        place, anchor = things[at].box if at >= 0 else None, things[by].box if by >= 0 else None
+        place, anchor = self.scene.box(at), self.scene.box(by)
         text = text.format(x=x0, ax=x1, xs=x2, y=y0, ys=y2, **words)
         return Question(text=text, answer=answer, family=family, place=place, anchor=anchor)
 

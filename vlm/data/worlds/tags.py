@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from vlm.data.sample import Question, Thing
+from vlm.data.sample import Box, Question, Thing
 from vlm.data.worlds import draw, fonts
 from vlm.data.worlds.documents_words import FIRST
-from vlm.data.worlds.draw import Box, Piece
+from vlm.data.worlds.draw import Piece
 from vlm.data.worlds.language import pick
 from vlm.data.worlds.refer import Look, Scene
 from vlm.data.worlds.text_page import RISE, Page, rung
