@@ -258,7 +258,7 @@ def test_answers_of_shapes_solved_again():
 
     thing = r"(\w+(?: shape)?)"
     asked = collections.Counter()
-    for s in draw("shapes", 400):
+    for s in draw("shapes", 400, families=("exist", "attribute", "relate", "two-hop")):
         for q in s.questions:
             text = q.text.lower().rstrip("?")
             if found := re.search(rf"\b(?:an?|any) {thing} (?:that is )?((?:{SIDE}(?: of)? )+)an? {thing}$", text):
@@ -277,6 +277,26 @@ def test_answers_of_shapes_solved_again():
             assert q.answer == ("yes" if answer else "no"), (q, s.things)
             asked[q.family] += 1
     assert min(asked.values()) > 400
+    for s in draw("shapes", 300, families=("what",)):
+        for q in s.questions:
+            text = q.text.lower().rstrip("?")
+            if found := re.search(rf"((?:{SIDE}(?: of)? )+)an? ((?:\w+ )*?(?:circle|square|triangle|shape))", text):
+                (at,) = cells(found[3], s.things)
+                for d in reversed(re.findall(SIDE, found[1])):
+                    at = (at[0] + step[d][0], at[1] + step[d][1])
+                there = [t for t in s.things if cells(f"{t.color} {t.what}", [t]) == {at}]
+                answer, key = " ".join([f"{t.color} {t.what}" for t in there]) or "nothing", "way"
+                assert q.place == (there[0].box if there else None) and q.anchor
+            elif found := re.search(r"(?:how many|number of) ((?:\w+ )*?(?:circle|square|triangle|shape))s", text):
+                answer, key = str(len(cells(found[1], s.things))), "number"
+            else:
+                found = re.search(r"\b(?:the|that) (\w+ shape|circle|square|triangle)", text)
+                (thing,) = [t for t in s.things if cells(found[1], [t])]
+                answer, key = (thing.what if "shape" in found[1] else thing.color), "like"
+                assert q.place == thing.box
+            assert q.answer == answer, (q, s.things)
+            asked[key] += 1
+    assert min(asked.values()) > 100, asked
 
 
 def test_counts_and_walls_of_nlvr_solved_again():

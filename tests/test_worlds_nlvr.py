@@ -102,6 +102,54 @@ def test_statements_are_judged_again():
     assert len(solved) == 6 and all(min(c[True], c[False]) > 3 for c in solved.values()), solved
 
 
+def look_up(text, s):
+    """The answer of an open question of one of the forms below, None for other forms."""
+    found = dict(zip(("left", "middle", "right"), boxes(s), strict=True))
+    n = lambda words, things: sum(fits(words, t) for t, _ in things)  # noqa: E731
+    tower = lambda box: [t for t, _ in sorted(found[box], key=lambda x: -x[1][1])]  # noqa: E731
+    box = r"(left|middle|right)"
+    if g := re.search(
+        rf"how many {WORDS} (?:are|can be seen|does|has).*{box} box|{box} box has how many {WORDS}", text
+    ):
+        return "in box", str(n(g[1] or g[4], found[g[2] or g[3]]))
+    if g := re.search(rf"how many (?:of the )?boxes (?:have|contain|hold at least one)(?: an?)? {WORDS}", text):
+        return "boxes", str(sum(n(g[1], b) > 0 for b in found.values()))
+    if g := re.search(
+        rf"(?:which|what)(?: of the)? box(?:es)? (?:has|holds|is|are|contains).* (?:an?|the most) {WORDS}", text
+    ):
+        counts = {b: n(g[1], things) for b, things in found.items()}
+        best = [b for b in counts if counts[b] == max(counts.values())]
+        assert len(best) == 1
+        return "which", best[0]
+    if g := re.search(rf"color (?:is|has|of) the (top|base)(?: block)?(?: of| in) the {box} (?:tower|box)", text):
+        return "end", tower(g[2])[-1 if g[1] == "top" else 0].color
+    if g := re.search(rf"the (second|third) block from the (top|base)(?: of| in) the {box}", text):
+        k = ("second", "third").index(g[1]) + 1
+        return "nth", tower(g[3])[-1 - k if g[2] == "top" else k].color
+    if g := re.search(rf"(?:over|on top of) the ({COLOR}) (?:one|block)(?: of| in) the {box}", text):
+        colors = [t.color for t in tower(g[2])]
+        assert colors.count(g[1]) == 1
+        return "over", colors[colors.index(g[1]) + 1]
+    if g := re.search(rf"(?:how many blocks (?:does|has)|height of|how high is) the {box} tower", text):
+        return "height", str(len(tower(g[1])))
+    return None, None
+
+
+def test_open_questions_are_answered_again():
+    solved = collections.Counter()
+    for split in ("train", "test"):
+        for s in draw("nlvr", 300, size=100, split=split, families=("number", "what")):
+            for q in s.questions:
+                key, answer = look_up(q.text.lower(), s)
+                if key:
+                    assert q.answer == answer, (q, s.things)
+                    solved[key] += 1
+                if q.place:
+                    (thing,) = [t for t in s.things if t.box == q.place]
+                    assert q.answer in (thing.color, thing.what)
+    assert len(solved) == 7 and min(solved.values()) > 15, solved
+
+
 def test_the_wall_does_not_tell_whether_something_touches_it():
     said = collections.defaultdict(list)
     for i in range(1200):

@@ -33,8 +33,8 @@ OPTIONS = {"emoji": ("emoji_path",), "scenes": ("max_objects",), "pairs": ("emoj
 FAMILIES: dict[str, tuple[str, ...]] = {
     "scenes": ("exist", "count", "attribute", "compare", "relate", "two-hop", "three-hop", "logic", "same-as", "sides",
                "agree", "position", "false-premise", "cannot-tell"),
-    "shapes": ("exist", "attribute", "relate", "two-hop"),
-    "nlvr": ("exist", "count", "attribute", "compare", "relate", "position"),
+    "shapes": ("exist", "attribute", "relate", "two-hop", "what"),
+    "nlvr": ("exist", "count", "attribute", "compare", "relate", "position", "number", "what"),
     "emoji": ("name", "exist", "count", "category", "relate", "position", "false-premise", "cannot-tell"),
     "text": ("read", "letter", "text count", "attribute", "compare", "text retrieval", "false-premise", "cannot-tell"),
     "documents": ("read", "document retrieval", "document reasoning", "false-premise", "cannot-tell"),

@@ -1,4 +1,4 @@
-"""NLVR: three boxes of scattered items or of towers, and statements to be judged (Suhr et al. 2017).
+"""NLVR: three boxes of scattered items or of towers, statements to be judged (Suhr et al. 2017), and open questions.
 
 - Geometry as published: 400 x 100 pixels, three light boxes of 100 x 100 between darker bars; items are black, yellow
   or blue circles, squares and triangles of 10, 20 or 30 pixels; towers are one to four squares of 20 pixels.
@@ -12,13 +12,15 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from vlm.data.sample import Box, Sample, Thing
+from vlm.data.worlds import nlvr_judge, nlvr_open
 from vlm.data.worlds.language import NUMBERS, ask, listing, noun, pick, sentence
 from vlm.data.worlds.nlvr_items import BOX, COLORS, SHAPES, SIDE, Item
-from vlm.data.worlds.nlvr_judge import FAMILIES, SCATTER, TOWERS, Judge
+from vlm.data.worlds.nlvr_judge import SCATTER, TOWERS, Judge
 
 PAINT = {"black": (0, 0, 0), "yellow": (255, 255, 0), "blue": (0, 153, 255)}
 GAP = 50  # between two boxes
 STEP = 21  # from one block of a tower to the next
+FAMILIES = nlvr_judge.FAMILIES | nlvr_open.FAMILIES
 CLEAR = 2  # pixels between an item that touches no wall and the wall
 
 
@@ -146,6 +148,6 @@ def nlvr(
             things.append(Thing(box=box, what=shape, color=color, size=name))
     if size != BOX:
         image = scaled(image, empty, size, places)
-    judge = Judge(boxes, towers, rng, split)
+    judge = Judge(boxes, towers, rng, split, [t.box for t in things])
     questions = ask(judge, FAMILIES, n_questions, families)
     return Sample(image=image, world="nlvr", captions=_captions(judge, rng), questions=questions, things=things)

@@ -8,9 +8,9 @@
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from vlm.data.sample import Question
+from vlm.data.sample import Box, Question
 from vlm.data.worlds.language import NUMBERS, article, noun, phrasings, pick, sentence
 from vlm.data.worlds.nlvr_items import BOX, COLORS, SHAPES, SIDES, Item, Items
 from vlm.data.worlds.refer import ANY, Look, members, told
@@ -25,8 +25,10 @@ _FORMS = ((1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 0), (0, 
 class Judge:
     """Draws statements about three boxes. Each method below returns (truth, words), or None where it is not clear."""
 
-    def __init__(self, boxes: list[list[Item]], towers: bool, rng: random.Random, split: str):
-        self.lists, self.towers, self.rng, self.split = boxes, towers, rng, split
+    def __init__(
+        self, boxes: list[list[Item]], towers: bool, rng: random.Random, split: str, places: Sequence[Box] = ()
+    ):
+        self.lists, self.towers, self.rng, self.split, self.places = boxes, towers, rng, split, places
         self.items = Items(boxes)
         self.boxes, self.fit = self.items.boxes, self.items.fit
         self.colors = [{i[1] for i in b} for b in boxes]  # of each box
@@ -223,7 +225,7 @@ class Judge:
                 best = max(best, lowest - min(heights[i] for i in members(a & box)))
         return (best > 0, {"x": found[0], "y": found[1]}) if best >= CLEAR or best < 0 else None
 
-    def _touching(self) -> tuple[Look, int, str]:
+    def touch(self) -> tuple[Look, int, str]:
         """A description, how many such items touch, and the wall meant, which stays while statements are tried."""
         x, side = self.look(), self.side
         where = f"the {side} edge" if side else WALLS[self.keep("w", pick(self.rng, THREE))]
@@ -232,11 +234,11 @@ class Judge:
         return x, (self.fit(x) & self.items.walls[side]).bit_count(), where
 
     def touching(self):
-        x, n, where = self._touching()
+        x, n, where = self.touch()
         return n > 0, {"x": x, "where": where}
 
     def n_touching(self):
-        x, n, where = self._touching()
+        x, n, where = self.touch()
         k = self.near(n)
         return n == k, {"x": x, "k": k, "where": where}
 
@@ -247,27 +249,27 @@ class Judge:
         k = self.near(n)
         return n == k, {"x": x, "k": k, "box": BOXES[b]}
 
-    def _end(self) -> tuple[str, str, list[bool]]:
+    def ends(self) -> tuple[str, str, list[bool]]:
         """A colour, an end, and for each tower whether that end has that colour; boxes list towers from the base."""
         c, end = pick(self.rng, COLORS), pick(self.rng, ("top", "base"))
         return c, end, [b[-1 if end == "top" else 0][1] == c for b in self.lists]
 
     def end(self):
-        c, end, hits = self._end()
+        c, end, hits = self.ends()
         return any(hits), {"c": c, "end": end}
 
     def n_ends(self):
-        c, end, hits = self._end()
+        c, end, hits = self.ends()
         k = self.keep("kt", pick(self.rng, (1, 2, 2, 3)))
         return sum(hits) == k, {"c": c, "end": end, "kt": k}
 
     def box_end(self):
-        c, end, hits = self._end()
+        c, end, hits = self.ends()
         b = pick(self.rng, THREE)
         return hits[b], {"c": c, "end": end, "box": BOXES[b]}
 
     def tallest(self):
-        c, end, hits = self._end()
+        c, end, hits = self.ends()
         best = max(self.heights)
         return (hits[self.heights.index(best)], {"c": c, "end": end}) if self.heights.count(best) == 1 else None
 
@@ -288,11 +290,15 @@ class Judge:
             return None
         return any(b[0][1] == b[-1][1] for b in self.lists), {}
 
-    def statement(self, key: str, method, truth: bool, tries: int = 12) -> str | None:
-        """The sentence of one kind with the wanted truth; None where the boxes do not make twins of both truths."""
+    def begin(self) -> None:
+        """Draw the form of what is said next."""
         rng = self.rng
         self.side, self.forms = pick(rng, (*SIDES, "", "", "")), (pick(rng, _FORMS), pick(rng, _FORMS))
         self.kept.clear()
+
+    def statement(self, key: str, method, truth: bool, tries: int = 12) -> str | None:
+        """The sentence of one kind with the wanted truth; None where the boxes do not make twins of both truths."""
+        self.begin()
         found = {}
         for _ in range(tries):
             made = method(self)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from vlm.data.sample import Question, Sample, Thing
 from vlm.data.worlds.captions import captions
-from vlm.data.worlds.language import DIRECTION, article, ask, either, phrasings, pick, sentence
+from vlm.data.worlds.language import DIRECTION, OPPOSITE, article, ask, either, phrasings, pick, sentence
 from vlm.data.worlds.refer import DIRECTIONS, Scene
 from vlm.data.worlds.wording import SHAPES as PHRASINGS
 
@@ -53,17 +53,26 @@ def _cell(shape: str, tenths: int) -> Image.Image:
 
 
 class Asker:
-    """Asks about one grid; `masks` maps a word to the cells that it is true of."""
+    """Asks about one grid: `masks` maps a word to its cells, `things` a cell to what stands there."""
 
-    def __init__(self, masks: dict[str, int], rng: random.Random, split: str):
-        self.masks, self.rng, self.split = masks, rng, split
+    def __init__(self, masks: dict[str, int], things: dict[int, Thing], rng: random.Random, split: str):
+        self.masks, self.things, self.rng, self.split = masks, things, rng, split
+        self.places = {cell: thing.box for cell, thing in things.items()}
 
-    def say(self, key: str, family: str, yes: bool, x: str, **words) -> Question:
-        """As published: no capitals, no question mark; now and then written properly."""
-        text = pick(self.rng, phrasings(PHRASINGS, key, self.split)).format(x=x, ax=article(x), xs=x + "s", **words)
+    def say(
+        self, key: str, family: str, answer: bool | str, x: str = "", at: int = 0, start: int = 0, **words
+    ) -> Question:
+        """As published: no capitals, no question mark; now and then written properly.
+
+        Args:
+            at, start: the cell where the answer is seen, and the one where one looks first; 0 for none.
+        """
+        words |= {"x": x, "ax": x and article(x), "xs": x + "s"}
+        text = pick(self.rng, phrasings(PHRASINGS, key, self.split)).format(**words)
         u = self.rng.random()
         text = sentence(text) + "?" if u < 0.3 else text + "?" if u < 0.5 else text
-        return Question(text=text, answer="yes" if yes else "no", family=family)
+        said = answer if isinstance(answer, str) else "yes" if answer else "no"
+        return Question(text=text, answer=said, family=family, place=self.places.get(at), anchor=self.places.get(start))
 
     def cells(self, *words: str) -> int:
         """The cells that all words are true of."""
@@ -126,23 +135,65 @@ class Asker:
         )  # fmt: skip
         return found and self.say("relate", family, *found, way=way)
 
+    def what(self) -> Question | None:
+        """An open question: published ones are yes and no, which tell a learner little of what it got wrong."""
+        return pick(
+            self.rng, (Asker._what_there, Asker._what_there, Asker._what_like, Asker._what_like, Asker._number)
+        )(self)
+
+    def _what_there(self) -> Question | None:
+        """What stands one or two steps from a thing that is alone of its kind: "red circle" or "nothing"."""
+        rng = self.rng
+        start = there = pick(rng, tuple(self.things))
+        thing = self.things[start]
+        said = [w for w in ((thing.color,), (thing.what,), (thing.color, thing.what)) if self.cells(*w) == start]
+        way = article(self.phrase(pick(rng, said))[0]) if said else article(f"{thing.size} {thing.color} {thing.what}")
+        if not said and self.cells(thing.size, thing.color, thing.what) != start:
+            return None
+        d = ""
+        for _ in range(pick(rng, (1, 1, 2))):
+            d = pick(rng, [e for e in DIRECTIONS if e != OPPOSITE.get(d)])
+            there, way = step(there, d), f"{DIRECTION[d]} {way}"
+        found = self.things.get(there)
+        if not found and rng.random() < 0.6:
+            return None  # nothing stands in many cells
+        return self.say(
+            "what", "what", f"{found.color} {found.what}" if found else "nothing", at=there, start=start, way=way
+        )
+
+    def _what_like(self) -> Question | None:
+        """The colour of the one circle; the shape of what is red."""
+        cell = pick(self.rng, tuple(self.things))
+        thing = self.things[cell]
+        key, word, answer = pick(
+            self.rng, (("what color", thing.what, thing.color), ("what shape", thing.color, thing.what))
+        )
+        return self.say(key, "what", answer, self.phrase([word])[0], at=cell) if self.cells(word) == cell else None
+
+    def _number(self) -> Question:
+        """How many there are of a colour, a shape, or both."""
+        color, shape = pick(self.rng, tuple(COLORS)), pick(self.rng, SHAPES)
+        x, cells = self.phrase(pick(self.rng, ((color,), (shape,), (color, shape))))
+        return self.say("how many", "what", str(cells.bit_count()), x)
+
 
 FAMILIES = {
     "exist": Asker.exist,
     "attribute": Asker.attribute,
     "relate": Asker.relate,
     "two-hop": Asker.two_hop,
+    "what": Asker.what,
 }
 
 
 def shapes(
     rng: random.Random, *, size: int, split: str, n_questions: int, families: tuple[str, ...] | None = None
 ) -> Sample:
-    """A grid of shapes with yes/no questions; no pair is held out here, "test-combos" is drawn as any other split."""
+    """A grid of shapes with questions; no pair is held out here, "test-combos" is drawn as any other split."""
     small = Image.new("RGB", (3 * CELL, 3 * CELL))
     scale = size / (3 * CELL)
     masks: dict[str, int] = {}
-    things: list[Thing] = []
+    things: dict[int, Thing] = {}
     u = rng.random
     for cell in range(9):
         if u() < 0.2 and (things or cell < 8):
@@ -154,10 +205,10 @@ def shapes(
         small.paste(paint, (left, top, left + CELL, top + CELL), _cell(shape, r))
         x, y, radius = left + CELL / 2, top + CELL / 2, r / 10
         left, top, right, bottom = (round(v * scale) for v in (x - radius, y - radius, x + radius, y + radius))
-        things.append(Thing(box=(left, top, right, bottom), what=shape, color=color, size=big))
+        things[1 << cell] = Thing(box=(left, top, right, bottom), what=shape, color=color, size=big)
         for word in (color, shape, big):
             masks[word] = masks.get(word, 0) | 1 << cell
     image = small.resize((size, size), pick(rng, (Image.Resampling.NEAREST, Image.Resampling.BILINEAR)))
-    questions = ask(Asker(masks, rng, split), FAMILIES, n_questions, families)
-    text = captions(Scene(things, size), rng)
-    return Sample(image=image, world="shapes", captions=text, questions=questions, things=things)
+    questions = ask(Asker(masks, things, rng, split), FAMILIES, n_questions, families)
+    text = captions(Scene(list(things.values()), size), rng)
+    return Sample(image=image, world="shapes", captions=text, questions=questions, things=list(things.values()))

@@ -269,5 +269,22 @@ SHAPES: Phrasings = {
          "is there {ax} that is {way}"),
         ("is there any {x} {way}", "can you see {ax} {way}"),
     ),
+    "what": (
+        ("what is {way}", "what do you see {way}", "what can you see {way}", "is there something {way} and what is it"),
+        ("what is there {way}", "what can you see in the picture {way}"),
+    ),
+    "what color": (
+        ("what color is the {x}", "what is the color of the {x}", "the {x} is what color", "of what color is the {x}"),
+        ("the {x} you see is what color", "what is the color of the {x} in the picture"),
+    ),
+    "what shape": (
+        ("what is the {x}", "what kind of shape is the {x}", "the {x} is what", "what is that {x}"),
+        ("what is the {x} you see", "the {x} in the picture is what"),
+    ),
+    "how many": (
+        ("how many {xs} are there", "how many {xs} do you see", "how many {xs} can you see",
+         "what is the number of {xs}"),
+        ("how many {xs} are in the picture", "what is the number of {xs} you can see"),
+    ),
 }
 # fmt: on

@@ -253,5 +253,103 @@ NLVR: Phrasings = {
          "The highest tower has {ac} block at the {end}.", "At the {end} of the tallest tower is {ac} block."),
         ("The {end} block of the highest tower is {c}.", "The tallest tower has {ac} block at its {end}."),
     ),
+    "how many": (
+        ("How many {xs} are there?", "How many {xs} are there in total?", "How many {xs} do all boxes have together?",
+         "How many {xs} can be seen?"),
+        ("How many {xs} can be seen in total?", "How many {xs} have all boxes in total?"),
+    ),
+    "how many in box": (
+        ("How many {xs} are in the {box} box?", "How many {xs} does the {box} box have?",
+         "How many {xs} can be seen in the {box} box?", "The {box} box has how many {xs}?"),
+        ("How many {xs} has the {box} box?", "In the {box} box, how many {xs} are there?"),
+    ),
+    "how many at most": (
+        ("How many {xs} are in the box with the most {xs}?", "At most how many {xs} does a box have?",
+         "What is the largest number of {xs} in one box?",
+         "What number of {xs} has the box with the most {xs}?"),
+        ("How many {xs} does the box with the most {xs} have?", "At most how many {xs} are in one box?"),
+    ),
+    "how many boxes": (
+        ("How many boxes have {ax}?", "In how many boxes is there {ax}?", "How many of the boxes contain {ax}?",
+         "How many boxes hold at least one {x}?"),
+        ("How many of the boxes have {ax}?", "In how many of the boxes can {ax} be seen?"),
+    ),
+    "how many touch": (
+        ("How many {xs} touch {where}?", "How many {xs} are touching {where}?",
+         "How many {xs} are there that touch {where}?", "What number of {xs} touch {where}?"),
+        ("How many of the {xs} touch {where}?", "How many {xs} are there touching {where}?"),
+    ),
+    "how many colors": (
+        ("How many colors are in the {box} box?", "How many different colors does the {box} box have?",
+         "How many colors can be seen in the {box} box?", "What number of colors has the {box} box?"),
+        ("How many different colors are there in the {box} box?", "In the {box} box, how many colors can be seen?"),
+    ),
+    "how high": (
+        ("How many blocks does the {box} tower have?", "How many blocks has the tower in the {box} box?",
+         "What is the height of the {box} tower?", "How high is the tower in the {box} box?"),
+        ("What is the height of the tower in the {box} box?", "How high is the {box} tower?"),
+    ),
+    "how high the tallest": (
+        ("How many blocks does the tallest tower have?", "What is the height of the highest tower?",
+         "How high is the tallest tower?", "How many blocks are in the tallest tower?"),
+        ("How many blocks has the highest tower?", "What is the height of the tallest tower?"),
+    ),
+    "how many ends": (
+        ("How many towers have {ac} block at the {end}?", "How many {end} blocks are {c}?",
+         "At the {end} of how many towers is {ac} block?", "What number of towers have {ac} {end}?"),
+        ("How many towers have {ac} {end} block?", "How many of the towers have {ac} block at the {end}?"),
+    ),
+    "how many as high": (
+        ("How many towers have exactly {kx}?", "How many of the towers have {kx}?",
+         "How many towers have a height of {kx}?", "What number of towers have exactly {kx}?"),
+        ("How many towers are there with {kx}?", "How many of the towers have exactly {kx}?"),
+    ),
+    "which box": (
+        ("Which box has {ax}?", "In which box is there {ax}?", "Which of the boxes contains {ax}?",
+         "What box holds {ax}?"),
+        ("Which of the boxes has {ax}?", "In which of the boxes can {ax} be seen?"),
+    ),
+    "which has most": (
+        ("Which box has the most {xs}?", "In which box are the most {xs}?", "Which of the boxes has the most {xs}?",
+         "What box holds the most {xs}?"),
+        ("In which of the boxes are the most {xs}?", "Which box contains the most {xs}?"),
+    ),
+    "color of": (
+        ("What color is the {x} in the {box} box?", "Which color has the {x} in the {box} box?",
+         "In the {box} box, what color is the {x}?", "What is the color of the {x} in the {box} box?"),
+        ("The {x} in the {box} box is what color?", "In the {box} box, which color has the {x}?"),
+    ),
+    "shape of": (
+        ("What shape is the {c} item in the {box} box?", "Which shape has the {c} item in the {box} box?",
+         "In the {box} box, what shape is the {c} one?", "What is the shape of the {c} item in the {box} box?"),
+        ("The {c} item in the {box} box has what shape?", "In the {box} box, which shape has the {c} item?"),
+    ),
+    "color of end": (
+        ("What color is the {end} of the {box} tower?", "What color is the {end} block of the {box} tower?",
+         "Which color has the {end} block in the {box} box?",
+         "What color is the block at the {end} of the {box} tower?"),
+        ("Which color has the {end} of the {box} tower?", "What color is the {end} block in the {box} box?"),
+    ),
+    "color of nth": (
+        ("What color is the {nth} block from the {end} of the {box} tower?",
+         "Which color has the {nth} block from the {end} in the {box} box?",
+         "In the {box} tower, what color is the {nth} block from the {end}?",
+         "What is the color of the {nth} block from the {end} in the {box} box?"),
+        ("Which color has the {nth} block from the {end} of the {box} tower?",
+         "In the {box} box, what color is the {nth} block from the {end}?"),
+    ),
+    "color over": (
+        ("What color is the block over the {c} block of the {box} tower?",
+         "Which color has the block directly over the {c} one in the {box} box?",
+         "In the {box} tower, what color is the block on top of the {c} block?",
+         "What is the color of the block over the {c} one in the {box} tower?"),
+        ("Which color has the block over the {c} block in the {box} box?",
+         "In the {box} box, what color is the block directly over the {c} one?"),
+    ),
+    "which tower": (
+        ("Which tower is the tallest?", "Which tower has the most blocks?", "In which box is the highest tower?",
+         "Which of the towers is the tallest?"),
+        ("Which tower is the highest?", "In which box is the tallest tower?"),
+    ),
 }
 # fmt: on

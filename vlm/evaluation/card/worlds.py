@@ -80,15 +80,17 @@ WORLDS: dict[str, World] = {
         families={
             "exist": "whether there is such a thing", "attribute": "whether a thing is so",
             "relate": "whether one is beside another", "two-hop": "over two relations",
+            "what": "what stands where, colours, numbers",
         },
         splits=("val", "test"), sizes=(96,),
     ),
     "nlvr": World(
-        about="three boxes of items or towers after NLVR (Suhr 2017), statements to be judged",
+        about="three boxes of items or towers after NLVR (Suhr 2017), statements to be judged and open questions",
         families={
             "exist": "some, none", "count": "numbers of items and boxes", "attribute": "all, every, of one colour",
             "compare": "more of this than of that", "relate": "above, on",
-            "position": "touching a wall, ends of towers",
+            "position": "touching a wall, ends of towers", "number": "how many, without a statement",
+            "what": "which box, which colour",
         },
         splits=("val", "test"), sizes=(96,),
     ),
