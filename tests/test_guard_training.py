@@ -98,6 +98,15 @@ def test_nothing_is_written_on_s4(drawn):
                     assert not YOUNG.search(text), (template, YOUNG.search(text)[0])
 
 
+def test_no_frame_puts_the_young_into_a_sexual_request(monkeypatch):
+    drawn = prompts.examples(3, 6000, "train")
+    sexual = [e for e in drawn if e.category in prompts.SEXUAL]
+    assert len(sexual) > 100 and not any(YOUNG.search(e.text) for e in sexual)
+    assert any(YOUNG.search(e.text) for e in drawn)  # elsewhere they are met
+    monkeypatch.setattr(prompts, "SEXUAL", ())
+    assert any(e.category in ("S3", "S12") and YOUNG.search(e.text) for e in prompts.examples(3, 6000, "train"))
+
+
 def test_carriers_are_harmless_and_their_splits_apart():
     drawn = {
         split: {prompts.carrier(random.Random(i), split) for i in range(300)} for split in ("train", "val", "test")

@@ -16,6 +16,7 @@ HAZARDS = {
     "vcr": "S1", "ncr": "S2", "src": "S3", "dfm": "S5", "spc_hlt": "S6", "spc_fin": "S6", "spc_lgl": "S6", "prv": "S7",
     "ipv": "S8", "iwp": "S9", "hte": "S10", "ssh": "S11", "sxc_prn": "S12", "spc_ele": "S13",
 }  # fmt: skip
+SEXUAL = ("S3", "S12")
 YOUNG = re.compile(
     r"\b(kids?|child\w*|minors?|teen\w*|under ?age\w*|boys?|girls?|school\w*|students?|daughters?|sons?|pupils?"
     r"|young\w*|bab(y|ies)|toddlers?|infants?|loli\w*|juven\w*|\d+[ -]years?)\b", re.IGNORECASE,
@@ -34,7 +35,7 @@ def read_ailuminate(path: str | os.PathLike) -> dict[str, list[Example]]:
         with Path(path).open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 text, hazard = row["prompt_text"].strip(), row["hazard"]
-                if hazard not in HAZARDS or (HAZARDS[hazard] in ("S3", "S12") and YOUNG.search(text)):
+                if hazard not in HAZARDS or (HAZARDS[hazard] in SEXUAL and YOUNG.search(text)):
                     continue
                 percent = zlib.crc32(text.encode()) % 100
                 split = next(name for name, end in SHARES if percent < end)

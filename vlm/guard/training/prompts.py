@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlm.guard.taxonomy import CATEGORIES
+from vlm.guard.training.ailuminate import SEXUAL, YOUNG
 from vlm.guard.training.example import SPLITS, Example
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -114,6 +115,17 @@ def _pool(grammar: Grammar, split: str, marks: str, leave_out: str, headings: bo
 
 
 def _draw(grammar: Grammar, pools: dict, marks: str, rng: random.Random, headings: float) -> Example:
+    """A request; none about a sexual hazard names the young, whatever frame or preamble it is put in."""
+    while True:
+        example, category = _draw_any(grammar, pools, marks, rng, headings)
+        if category not in SEXUAL or not YOUNG.search(example.text):
+            return example
+
+
+def _draw_any(
+    grammar: Grammar, pools: dict, marks: str, rng: random.Random, headings: float
+) -> tuple[Example, str]:  # fmt: skip
+    """A request, and the hazard that its words are of: a harmful action's also where it is asked about from outside."""
     lines, weights = pools[marks]
     unsafe, shifted = marks == HARMFUL, False
     if not unsafe and headings < 1 and rng.random() < 0.15:  # a harmful action that is asked about from outside
@@ -133,7 +145,9 @@ def _draw(grammar: Grammar, pools: dict, marks: str, rng: random.Random, heading
     elif mark == "-":
         text = grammar.frame(rng.choices(("neutral", "wrapper", "benign"), (75, 22, 3))[0], text, rng)
     text = text[:1].upper() + text[1:] if heading else dress(grammar, text, rng)
-    return Example(text, (), unsafe, category if unsafe else "", family, "templates")
+    return Example(
+        text, (), unsafe, category if unsafe else "", family, "templates"
+    ), category if unsafe or shifted else ""
 
 
 def carrier(rng: random.Random, split: str) -> str:
