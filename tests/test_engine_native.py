@@ -64,6 +64,21 @@ def test_compiled_passes_equal_torch(chat, calls, rows, sizes):
         assert [s.logprob for s in a] == pytest.approx([s.logprob for s in b], abs=3e-5)
 
 
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3])  # also more than there are key/value heads, or cores
+def test_any_number_of_threads_gives_the_same(chat, calls, threads):
+    model = tiny_model()
+    plain, _ = answers(model, chat, 1, False)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        compiled, _ = answers(model, chat, 1, True)
+    finally:
+        torch.set_num_threads(before)
+    assert len(calls) > 15
+    assert [[s.token for s in a] for a in compiled] == [[s.token for s in a] for a in plain]
+
+
 def second_logits(model, chat, n, compile):
     """Logits (n, V) of the pass behind the prompts, after a first token that is given."""
     scheduler = (engine := Engine(model, stop_ids=frozenset(), compile=compile)).scheduler

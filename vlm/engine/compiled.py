@@ -20,7 +20,7 @@ import torch
 
 log = logging.getLogger("vlm.engine")
 SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "attention.cpp")]
-HEADERS = [Path(__file__).with_name(name) for name in ("vectors.h", "products.h")]
+HEADERS = [Path(__file__).with_name(name) for name in ("vectors.h", "threads.h", "products.h")]
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 
 

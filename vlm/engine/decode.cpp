@@ -79,12 +79,28 @@ inline Likeliest both(const Likeliest& a, const Likeliest& b) {
   return {more.top, more.token, more.total + less.total * std::exp(less.top - more.top)};
 }
 
-// The values of n tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers.
-template <int G, int D, class T, class Value>
-void mix(const float* shares, Int share_row, Int n, Value value, Int at, float* out, Int out_row) {
+// Where a row's tokens lie in one key/value head: in pages, or one after the other.
+template <class T>
+struct Tokens {
+  const T *key, *value;
+  Int n, key_row, value_row;  // rows: numbers from one token to the next
+  const Int* pages;           // may be null
+  int bits;                   // of a token's number within its page
+
+  Int slot(Int t) const { return pages ? pages[t >> bits] << bits | (t & ((1 << bits) - 1)) : t; }
+  const T* key_of(Int t) const { return key + slot(t) * key_row; }
+  const T* value_of(Int t) const { return value + slot(t) * value_row; }
+};
+
+// The values of tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers. Values of as many
+// tokens of `next` are fetched.
+template <int G, int D, class T>
+void mix(const float* shares, Int share_row, const Tokens<T>& tokens, const Tokens<T>& next, Int at, float* out,
+         Int out_row) {
   vec acc[G][D] = {};
-  for (Int t = 0; t < n; t++) {
-    const T* v = value(t) + at;
+  for (Int t = 0; t < tokens.n; t++) {
+    const T* v = tokens.value_of(t) + at;
+    if (t < next.n) fetch(next.value_of(t) + at, D * 16);
 #pragma GCC unroll 4
     for (int d = 0; d < D; d++) {
       vec x = load16(v + d * 16);
@@ -96,29 +112,35 @@ void mix(const float* shares, Int share_row, Int n, Value value, Int at, float* 
     for (int d = 0; d < D; d++) store16(out + g * out_row + d * 16, acc[g][d]);
 }
 
-template <int G, class T, class Value>
-void mix(const float* shares, Int share_row, Int n, Value value, Int dim, float* out) {
+template <int G, class T>
+void mix(const float* shares, Int share_row, const Tokens<T>& tokens, const Tokens<T>& next, Int dim, float* out) {
   Int at = 0;
-  for (; at + 64 <= dim; at += 64) mix<G, 4, T>(shares, share_row, n, value, at, out + at, dim);
-  for (; at + 16 <= dim; at += 16) mix<G, 1, T>(shares, share_row, n, value, at, out + at, dim);
+  for (; at + 64 <= dim; at += 64) mix<G, 4>(shares, share_row, tokens, next, at, out + at, dim);
+  for (; at + 16 <= dim; at += 16) mix<G, 1>(shares, share_row, tokens, next, at, out + at, dim);
   for (; at < dim; at++)
     for (int g = 0; g < G; g++) {
       out[g * dim + at] = 0;
-      for (Int t = 0; t < n; t++) out[g * dim + at] += shares[g * share_row + t] * load(value(t)[at]);
+      for (Int t = 0; t < tokens.n; t++) out[g * dim + at] += shares[g * share_row + t] * load(tokens.value_of(t)[at]);
     }
 }
 
-// G queries (G, Dh) by N keys and values at key(t), value(t): softmax(q k / sqrt(Dh)) v, (G, Dh). Tokens t .. t + 3 of
-// a t that 4 divides lie `row` numbers apart. `scratch` holds G * (padded(N) + 2 * Dh) numbers.
-template <class T, class Key, class Value>
-void attend(const float* queries, Int group, Int dim, Int n, Int row, Key key, Value value, float* scratch,
+// G queries (G, Dh) by the keys and values of N tokens: softmax(q k / sqrt(Dh)) v, (G, Dh). Those of `next`, which are
+// read after them, are fetched. Tokens t .. t + 3 of a t that 4 divides lie one after the other. `scratch` holds
+// G * (padded(N) + 2 * Dh) numbers.
+template <class T>
+void attend(const float* queries, Int group, Int dim, const Tokens<T>& tokens, const Tokens<T>& next, float* scratch,
             Activation<T>* out) {
-  Int wide = padded(n), t = 0;
+  Int n = tokens.n, wide = padded(n), t = 0;
   float scale = 1.0f / std::sqrt(float(dim)), *scores = scratch, *sums = scratch + group * wide;
   auto* q = (Activation<T>*)(sums + group * dim);
   convert(queries, group * dim, q);
-  auto take = [&](int p, Int g, float out) { scores[g * wide + t + p] = out * scale; };
-  for (; t < n; t += 4) multiply(key(t), row, q, dim, dim, 4 * row, std::min(Int(4), n - t), group, take);
+  auto take = [&](Int p, Int g, const float* out, int many) {
+    for (int j = 0; j < many; j++) scores[g * wide + t + p + j] = out[j] * scale;
+  };
+  for (; t < n; t += 4) {
+    for (Int i = t; i < std::min(t + 4, next.n); i++) fetch(next.key_of(i), dim);
+    multiply(tokens.key_of(t), tokens.key_row, q, dim, dim, 4 * tokens.key_row, std::min(Int(4), n - t), group, take);
+  }
   for (Int g = 0; g < group; g++) {
     float* own = scores + g * wide;
     vec most = vec{} - INFINITY, total = {};
@@ -134,8 +156,8 @@ void attend(const float* queries, Int group, Int dim, Int n, Int row, Key key, V
     for (t = 0; t < n; t += 16) store16(own + t, load16(own + t) / whole);
   }
   Int g = 0;
-  for (; g + 4 <= group; g += 4) mix<4, T>(scores + g * wide, wide, n, value, dim, sums + g * dim);
-  for (; g < group; g++) mix<1, T>(scores + g * wide, wide, n, value, dim, sums + g * dim);
+  for (; g + 4 <= group; g += 4) mix<4>(scores + g * wide, wide, tokens, next, dim, sums + g * dim);
+  for (; g < group; g++) mix<1>(scores + g * wide, wide, tokens, next, dim, sums + g * dim);
   convert(sums, group * dim, out);
 }
 
@@ -184,6 +206,7 @@ struct Decoder {
   const Pass& pass;
   Int rows = pass.rows, wide = s.n_heads * s.head_dim, narrow = s.n_kv * s.head_dim, all = wide + 2 * narrow;
   Room<float> x{rows * s.dim}, qkv{rows * all}, gate{rows * s.hidden}, up{rows * s.hidden};
+  Barrier barrier;
   Room<Activation<T>> mixed{rows * wide}, gated{rows * s.hidden};  // (R, H * Dh), (R, F)
 
   void run(int threads) {
@@ -207,7 +230,7 @@ struct Decoder {
       }
       norm_rows(norm, normed);
       product<false, T>(head, normed, s.vocab, s.dim, rows, pass.logits, s.vocab, [](Int) { return 1; });
-      Share own(s.vocab, head);
+      Share own = share_of(head, s.vocab);
       for (Int r = 0; r < rows; r++)
         found[omp_get_thread_num() * rows + r] = likeliest(pass.logits + r * s.vocab, own.begin, own.end);
     }
@@ -230,50 +253,67 @@ struct Decoder {
       product<true, T>(weight, from, s.dim, k, rows, x, s.dim,
                        [&](Int r) { return !seen ? 1.0f : seen[r].tokens ? gate : 0.0f; });
     };
+    Share mine(rows * s.n_kv, 1);
     norm_rows((const T*)w.attn_norm, normed);
     from_normed(w.q, wide, qkv, all);
     if (!seen) from_normed(w.k, narrow, &qkv[wide], all), from_normed(w.v, narrow, &qkv[wide + narrow], all);
-#pragma omp barrier
-#pragma omp for
-    for (Int i = 0; i < rows * s.n_kv; i++) {
+    auto at = [&](Int i) { return i < mine.end ? tokens(w, seen, i) : Tokens<T>{}; };
+    Tokens<T> next = at(mine.begin);
+    for (Int t = 0; t < next.n; t++) fetch(next.key_of(t), s.head_dim), fetch(next.value_of(t), s.head_dim);
+    meet(w.o, s.dim, wide);
+    for (Int i = mine.begin; i < mine.end; i++) {
+      Tokens<T> now = next;
+      next = at(i + 1);
       if (seen) {
-        look(w, seen[i / s.n_kv], i / s.n_kv, i % s.n_kv, scratch);
+        look(w, i, now, next, scratch);
       } else {
-        read(w, i / s.n_kv, i % s.n_kv, scratch);
+        read(i, now, next, scratch);
       }
     }
+    meet(w.o, s.dim, wide);
     grow(w.o, mixed, wide, w.attn_gate);
-#pragma omp barrier
+    meet(w.gate, s.hidden, s.dim);
     norm_rows((const T*)w.ffn_norm, normed);
     from_normed(w.gate, s.hidden, gate, s.hidden);
     from_normed(w.up, s.hidden, up, s.hidden);
-    Share own(s.hidden, w.gate);  // a multiple of 16
+    Share own = share_of(w.gate, s.hidden);  // a multiple of 16
     for (Int r = 0; r < rows; r++)
       for (Int at = r * s.hidden + own.begin; at < r * s.hidden + own.end; at += 16) {
         vec g = load16(&gate[at]);
         store16(&gated[at], g / (1.0f + exponential(-g)) * load16(&up[at]));
       }
-#pragma omp barrier
+    meet(w.down, s.dim, s.hidden);
     grow(w.down, gated, s.hidden, w.ffn_gate);
-#pragma omp barrier
+    &w + 1 < blocks + s.n_blocks ? meet((&w + 1)->q, wide, s.dim) : meet(head, s.vocab, s.dim);
+  }
+
+  // Wait for the other threads; who comes early fetches of a matrix (N, K) what it will read first.
+  void meet(const Matrix& w, Int n, Int k) {
+    Share own = share_of(w, n);
+    Int row = w.group ? k / 2 : w.scales ? k : k * Int(sizeof(T));
+    barrier.wait((const char*)w.weight + own.begin * row, (own.end - own.begin) * row);
+  }
+
+  // What row i / Hkv attends to in key/value head i % Hkv.
+  Tokens<T> tokens(const Block& w, const Sight* seen, Int i) {
+    Int r = i / s.n_kv, head = i % s.n_kv, row = 2 * s.n_kv * s.head_dim;
+    if (seen) {
+      auto& at = seen[r];
+      return {(const T*)at.key + head * at.key_head, (const T*)at.value + head * at.value_head, at.tokens, at.key_token,
+              at.value_token, nullptr, 0};
+    }
+    const T* key = (const T*)w.memory + head * s.head_dim;
+    return {key, key + row / 2, pass.places[r] + 1, row, row, pass.pages + r * pass.width, __builtin_ctzll(s.page)};
   }
 
   // Self-attention of a row in one key/value head: turn queries and key, write key and value to their slot, attend.
-  void read(const Block& w, Int r, Int head, float* scratch) {
-    Int dim = s.head_dim, group = s.n_heads / s.n_kv;
+  void read(Int i, const Tokens<T>& now, const Tokens<T>& next, float* scratch) {
+    Int dim = s.head_dim, group = s.n_heads / s.n_kv, r = i / s.n_kv, head = i % s.n_kv;
     float *q = &qkv[r * all + head * group * dim], *k = &qkv[r * all + (s.n_heads + head) * dim];
-    float* v = k + s.n_kv * dim;
     for (Int g = 0; g < group; g++) turn(q + g * dim, r);
     turn(k, r);
-    T* memory = (T*)w.memory;
-    const Int* pages = pass.pages + r * pass.width;
-    auto at = [&](Int t, Int side) {
-      return memory + ((pages[t / s.page] * s.page + t % s.page) * 2 + side) * s.n_kv * dim + head * dim;
-    };
-    for (Int i = 0; i < dim; i++) store(at(pass.places[r], 0) + i, k[i]), store(at(pass.places[r], 1) + i, v[i]);
-    attend<T>(
-        q, group, dim, pass.places[r] + 1, 2 * s.n_kv * dim, [&](Int t) { return at(t, 0); },
-        [&](Int t) { return at(t, 1); }, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
+    convert(k, dim, (T*)now.key_of(now.n - 1)), convert(k + s.n_kv * dim, dim, (T*)now.value_of(now.n - 1));
+    attend(q, group, dim, now, next, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
   }
 
   void turn(float* x, Int r) {
@@ -287,15 +327,12 @@ struct Decoder {
   }
 
   // Cross-attention of a row in one key/value head.
-  void look(const Block& w, const Sight& seen, Int r, Int head, float* scratch) {
-    if (!seen.tokens) return;
-    Int dim = s.head_dim, group = s.n_heads / s.n_kv;
+  void look(const Block& w, Int i, const Tokens<T>& now, const Tokens<T>& next, float* scratch) {
+    if (!now.n) return;
+    Int dim = s.head_dim, group = s.n_heads / s.n_kv, r = i / s.n_kv, head = i % s.n_kv;
     float* q = &qkv[r * all + head * group * dim];
     for (Int g = 0; g < group; g++) rms_norm(q + g * dim, (const T*)w.q_norm, dim, s.eps, q + g * dim);
-    const T *key = (const T*)seen.key + head * seen.key_head, *value = (const T*)seen.value + head * seen.value_head;
-    attend<T>(
-        q, group, dim, seen.tokens, seen.key_token, [&](Int t) { return key + t * seen.key_token; },
-        [&](Int t) { return value + t * seen.value_token; }, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
+    attend(q, group, dim, now, next, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
   }
 };
 

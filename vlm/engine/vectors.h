@@ -95,6 +95,15 @@ inline vec sums(vec* x) {
   }
 }
 
+// The same side by side, of any N: out[i] for x[i]. Numbers behind them may be written, up to a multiple of 16.
+template <int N>
+inline void sums(vec* x, float* out) {
+  constexpr int most = N >= 16 ? 16 : N >= 8 ? 8 : N >= 4 ? 4 : N >= 2 ? 2 : 1;
+  const int_vec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  store16(out, __builtin_shuffle(sums<most>(x), lanes * (16 / most)));
+  if constexpr (N > most) sums<N - most>(x + most, out + most);
+}
+
 inline vec larger(vec a, vec b) { return a > b ? a : b; }  // b where one is no number
 inline float largest(vec x) {
   float out = x[0];
