@@ -2,7 +2,7 @@
 //
 // Notable here:
 // - Each weight is read from memory once a pass, by one thread, in order: the time of a pass is the time to read them.
-//   products.h has the forms that it may have.
+//   products.h has the forms that it may have. While threads attend or wait, what comes next is fetched.
 // - Sums, softmax and the residual stream are fp32 whatever the weights are. Products of bf16 weights take bf16
 //   activations where the processor multiplies those (AVX-512 BF16), fp32 ones elsewhere.
 // - Rows of the batch never meet: what a row gets does not depend on the others.
@@ -92,8 +92,8 @@ struct Tokens {
   const T* value_of(Int t) const { return value + slot(t) * value_row; }
 };
 
-// The values of tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers. Values of as many
-// tokens of `next` are fetched.
+// The values of n tokens by their shares (G, n): sums (G, 16 D), G and D vectors at a time in registers. Those of
+// `next` are fetched.
 template <int G, int D, class T>
 void mix(const float* shares, Int share_row, const Tokens<T>& tokens, const Tokens<T>& next, Int at, float* out,
          Int out_row) {
@@ -206,8 +206,9 @@ struct Decoder {
   const Pass& pass;
   Int rows = pass.rows, wide = s.n_heads * s.head_dim, narrow = s.n_kv * s.head_dim, all = wide + 2 * narrow;
   Room<float> x{rows * s.dim}, qkv{rows * all}, gate{rows * s.hidden}, up{rows * s.hidden};
+  Int dim_row = row_of<T>(s.dim), wide_row = row_of<T>(wide), hidden_row = row_of<T>(s.hidden);
+  Room<Activation<T>> mixed{rows * wide_row}, gated{rows * hidden_row};  // (R, H * Dh), (R, F)
   Barrier barrier;
-  Room<Activation<T>> mixed{rows * wide}, gated{rows * s.hidden};  // (R, H * Dh), (R, F)
 
   void run(int threads) {
     Int longest = 0;
@@ -220,7 +221,7 @@ struct Decoder {
     for (Int i = 0; i < s.n_cross * rows; i++) longest = std::max(longest, pass.sights[i].tokens);
 #pragma omp parallel num_threads(threads)
     {
-      Room<Activation<T>> normed(rows * s.dim);
+      Room<Activation<T>> normed(rows * dim_row);
       Room<float> scratch((padded(longest) + 2 * s.head_dim) * (s.n_heads / s.n_kv));
       Int crossed = 0;
       for (Int b = 0; b < s.n_blocks; b++) {
@@ -242,7 +243,7 @@ struct Decoder {
   }
 
   void norm_rows(const T* weight, Activation<T>* out) {  // every thread for itself: cheaper than to wait
-    for (Int r = 0; r < rows; r++) rms_norm(&x[r * s.dim], weight, s.dim, s.eps, out + r * s.dim);
+    for (Int r = 0; r < rows; r++) rms_norm(&x[r * s.dim], weight, s.dim, s.eps, out + r * dim_row);
   }
 
   void block(const Block& w, const Sight* seen, Activation<T>* normed, float* scratch) {
@@ -278,9 +279,9 @@ struct Decoder {
     from_normed(w.up, s.hidden, up, s.hidden);
     Share own = share_of(w.gate, s.hidden);  // a multiple of 16
     for (Int r = 0; r < rows; r++)
-      for (Int at = r * s.hidden + own.begin; at < r * s.hidden + own.end; at += 16) {
-        vec g = load16(&gate[at]);
-        store16(&gated[at], g / (1.0f + exponential(-g)) * load16(&up[at]));
+      for (Int i = own.begin; i < own.end; i += 16) {
+        vec g = load16(&gate[r * s.hidden + i]);
+        store16(&gated[r * hidden_row + i], g / (1.0f + exponential(-g)) * load16(&up[r * s.hidden + i]));
       }
     meet(w.down, s.dim, s.hidden);
     grow(w.down, gated, s.hidden, w.ffn_gate);
@@ -313,7 +314,7 @@ struct Decoder {
     for (Int g = 0; g < group; g++) turn(q + g * dim, r);
     turn(k, r);
     convert(k, dim, (T*)now.key_of(now.n - 1)), convert(k + s.n_kv * dim, dim, (T*)now.value_of(now.n - 1));
-    attend(q, group, dim, now, next, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
+    attend(q, group, dim, now, next, scratch, &mixed[r * wide_row + head * group * dim]);
   }
 
   void turn(float* x, Int r) {
@@ -332,7 +333,7 @@ struct Decoder {
     Int dim = s.head_dim, group = s.n_heads / s.n_kv, r = i / s.n_kv, head = i % s.n_kv;
     float* q = &qkv[r * all + head * group * dim];
     for (Int g = 0; g < group; g++) rms_norm(q + g * dim, (const T*)w.q_norm, dim, s.eps, q + g * dim);
-    attend(q, group, dim, now, next, scratch, &mixed[(r * s.n_heads + head * group) * dim]);
+    attend(q, group, dim, now, next, scratch, &mixed[r * wide_row + head * group * dim]);
   }
 };
 

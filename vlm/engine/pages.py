@@ -4,7 +4,7 @@ Notable here:
 - A sequence that grows takes another page; nothing is copied, nothing is reserved for answers that may stay short.
 - Page 0 belongs to nobody: the tables of short sequences are filled up with it.
 - Fresh memory is zero and stays finite, since what is masked out must not be NaN. On a CPU the system hands it out
-  page by page as it is first written, so a large pool costs nothing until it is used.
+  as it is first written, so a large pool costs nothing until it is used.
 
 - In 8 bits a page holds bytes: int8 with a scale for each token and head, or fp8 (e4m3), which needs none.
 
@@ -14,11 +14,11 @@ Shapes: P pages, Z tokens per page, Hkv key/value heads, Dh head_dim, R rows, T 
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vlm.config import DecoderConfig
+from vlm.engine.memory import large_pages
 
 PAGE = 16  # tokens
 CACHE_DTYPES = ("int8", "fp8")
@@ -134,5 +134,4 @@ def token_bytes(config: DecoderConfig, dtype: torch.dtype, cache_dtype: str | No
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    memory = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)  # calloc: torch.zeros would write it all
-    return torch.from_numpy(memory).view(dtype).view(shape)
+    return large_pages(math.prod(shape), dtype).view(shape)

@@ -1,11 +1,11 @@
 // Products of a matrix with a few rows of activations, for decode.cpp: the matrix is read from memory once.
 //
 // Notable here:
-// - Several rows of weights meet several of activations, so that a number in a register serves as many products as there
-//   are registers for sums.
+// - Several rows of weights meet several of activations, so that a number in a register serves as many products as
+//   there are registers for sums.
 // - Weights of 8 and 4 bits (vlm/engine/quantize.py) become numbers in registers; scales are applied to sums.
-// - One row of activations by plain weights: the processor sees from afar what is read next. Elsewhere it is told, in the
-//   order in which rows lie in memory: that is read by a quarter faster than several rows side by side.
+// - One row of activations by plain weights: the processor sees from afar what is read next. Elsewhere it is told, in
+//   the order in which rows lie: a memory that is slow is read a fifth faster so than by several rows side by side.
 //
 // Shapes: N outputs, K inputs, R rows of activations, G inputs that share a scale in int4.
 
@@ -31,6 +31,13 @@ constexpr Int BAND = 48;      // rows of weights that are multiplied by all acti
 
 template <class T>
 using Activation = Operand<T>;
+
+// Numbers from one row of k activations to the next: eight rows then have the first cache's sets (4 KB) in turn.
+template <class T>
+inline Int row_of(Int k) {
+  constexpr Int size = sizeof(Activation<T>);
+  return (padded(k * size, 4096) + 1536) / size;
+}
 
 // P rows of weights by M rows of activations over k: the sum of (m, p) in out[m * P + p]. A function of its own, since
 // amid a caller's pointers the compiler runs out of registers and spills the sums.
@@ -102,13 +109,14 @@ inline Share share_of(const Matrix& w, Int n) { return Share(n, w.group ? BLOCK 
 
 // sink(output, row, sums over a part of k, how many, whether it is the first part), for rows of weights side by side.
 template <class W, class X, class Sink>
-void by_rows(const W* w, const X* x, Share own, Int k, Int rows, Sink sink) {
+void by_rows(const W* w, const X* x, Int x_row, Share own, Int k, Int rows, Sink sink) {
   Int fits = SLICE / sizeof(X) / std::clamp(rows, Int(1), Int(8)), slice = padded(k / ((k + fits - 1) / fits), 64);
   Int ahead = slice >= k ? AHEAD / Int(sizeof(W)) : padded(AHEAD, slice * sizeof(W)) / Int(slice * sizeof(W)) * k;
   for (Int band = own.begin; band < own.end; band += BAND)
     for (Int first = 0; first < k; first += slice)
-      multiply(w + band * k + first, k, x + first, k, std::min(slice, k - first), ahead, std::min(BAND, own.end - band),
-               rows, [&](Int i, Int r, const float* out, int n) { sink(band + i, r, out, n, !first); });
+      multiply(w + band * k + first, k, x + first, x_row, std::min(slice, k - first), ahead,
+               std::min(BAND, own.end - band), rows,
+               [&](Int i, Int r, const float* out, int n) { sink(band + i, r, out, n, !first); });
 }
 
 // The counts of 64 rows of int4, less 8, for each of `depth` neighbours along k, in four vectors.
@@ -161,7 +169,7 @@ struct Nibbles<bf16> {
 // A block of 64 rows of int4 by M rows of activations, whose sums over each group are known: out (M, 64).
 template <int M, class X>
 __attribute__((noinline)) void block_by(const uint8_t* w, const bits_vec* scales, Int scales_row, Int group, const X* x,
-                                        Int k, const float* sums, vec* out) {
+                                        Int x_row, Int k, const float* sums, vec* out) {
   using Of = Nibbles<X>;
   Int groups = k / group;
   for (int i = 0; i < M * 4; i++) out[i] = vec{};
@@ -174,7 +182,7 @@ __attribute__((noinline)) void block_by(const uint8_t* w, const bits_vec* scales
 #pragma GCC unroll 4
       for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) acc[m][j] = Of::along(acc[m][j], counts[j], x + m * k + i);
+        for (int j = 0; j < 4; j++) acc[m][j] = Of::along(acc[m][j], counts[j], x + m * x_row + i);
     }
 #pragma GCC unroll 4
     for (int m = 0; m < M; m++)
@@ -186,12 +194,12 @@ __attribute__((noinline)) void block_by(const uint8_t* w, const bits_vec* scales
 
 // The same for this thread's blocks and any number of activations, as `by_rows`.
 template <class X, class Sink>
-void by_blocks(const Matrix& w, const X* x, Share own, Int n, Int k, Int rows, Sink sink) {
+void by_blocks(const Matrix& w, const X* x, Int x_row, Share own, Int n, Int k, Int rows, Sink sink) {
   Int groups = k / w.group;
   Room<float> sums(rows * groups);
   for (Int i = 0; i < rows * groups; i++) {
     vec all = {};
-    for (Int j = 0; j < w.group; j += 16) all += load16(x + i * w.group + j);
+    for (Int j = 0; j < w.group; j += 16) all += load16(x + i / groups * x_row + i % groups * w.group + j);
     sums[i] = sum(all);
   }
   for (Int at = own.begin; at < own.end; at += BLOCK)
@@ -199,27 +207,31 @@ void by_blocks(const Matrix& w, const X* x, Share own, Int n, Int k, Int rows, S
       auto* block = (const uint8_t*)w.weight + at * k / 2;
       auto* scales = (const bits_vec*)w.scales + at / 16;
       vec out[16];
-      auto run = [&](auto* kernel) { kernel(block, scales, n / 16, w.group, x + m * k, k, sums + m * groups, out); };
+      auto run = [&](auto* kernel) {
+        kernel(block, scales, n / 16, w.group, x + m * x_row, x_row, k, sums + m * groups, out);
+      };
       step = rows - m >= 4 ? 4 : rows - m >= 2 ? 2 : 1;
       run(step == 4 ? block_by<4, X> : step == 2 ? block_by<2, X> : block_by<1, X>);
       for (Int i = 0; i < step; i++) sink(at, m + i, (const float*)(out + i * BLOCK / 16), BLOCK, true);
     }
 }
 
-// W (N, K) by X (R, K) for this thread's outputs: to[row, i] = sum over k, or to[row, i] += share(row) * sum.
+// W (N, K) by X (R, K), whose rows are row_of(K) apart, for this thread's outputs: to[row, i] = sum over k, or
+// to[row, i] += share(row) * sum.
 template <bool Add, class T, class Weight>
 void product(const Matrix& w, const Activation<T>* x, Int n, Int k, Int rows, float* to, Int to_row, Weight share) {
   Share own = share_of(w, n);
+  Int x_row = row_of<T>(k);
   auto put = [&](Int i, Int r, const float* sums, int many, bool first) {
     float* at = to + r * to_row + i;
     float weight = share(r);
     if (!weight) return;
     for (int j = 0; j < many; j++) at[j] = Add || !first ? at[j] + weight * sums[j] : sums[j];
   };
-  if (!w.scales) return by_rows((const T*)w.weight, x, own, k, rows, put);
-  if (w.group) return by_blocks(w, x, own, n, k, rows, put);
+  if (!w.scales) return by_rows((const T*)w.weight, x, x_row, own, k, rows, put);
+  if (w.group) return by_blocks(w, x, x_row, own, n, k, rows, put);
   auto scales = (const bf16*)w.scales;
-  by_rows((const int8_t*)w.weight, x, own, k, rows, [&](Int i, Int r, const float* sums, int many, bool first) {
+  by_rows((const int8_t*)w.weight, x, x_row, own, k, rows, [&](Int i, Int r, const float* sums, int many, bool first) {
     float scaled[4];
     for (int j = 0; j < many; j++) scaled[j] = load(scales[i + j]) * sums[j];
     put(i, r, scaled, many, first);

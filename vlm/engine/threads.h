@@ -43,8 +43,8 @@ inline void fetch(const T* from, Int n) {
   for (Int i = 0; i < n * Int(sizeof(T)); i += 64) __builtin_prefetch((const char*)from + i, 0, 2);
 }
 
-// Where all threads wait for one another. Memory is read meanwhile: whoever comes fetches the beginning of what it reads
-// next, and whoever came early goes on with that.
+// Where all threads wait for one another. Memory is read meanwhile: each fetches the beginning of what it reads next,
+// and goes on with that if it came early.
 class Barrier {
   alignas(64) std::atomic<int> came{0};
   alignas(64) std::atomic<int> round{0};
