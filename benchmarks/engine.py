@@ -11,8 +11,8 @@ Notable here:
   them sorted by length, in batches of the size that was fastest for it.
 - "evaluation" is 256 requests, four on each of 64 pictures, against transformers one at a time, as lmms-eval's loop for
   this architecture runs it, and against its best batches.
-- Bandwidth is the best of several ways of reading half a gigabyte of the same dtype in large pages: a limit that is too
-  low would flatter.
+- Bandwidth is the best of several ways of reading half a gigabyte of the same dtype in large pages, loops of our own
+  among them (engine_read.cpp): a limit that is too low would flatter.
 - "ours" is the engine as it is, with compiled passes or CUDA graphs where it has them; "torch" is the same without.
 - `--quantization int8,int4` decodes with such weights too, each beside the floor of its own bytes.
 - In fp32 the tokens of both are compared. transformers' ViT is given the features that Meta's code takes.
@@ -29,7 +29,7 @@ import typer
 from torch import nn
 
 from benchmarks.engine_alone import KINDS, alone, to_lines
-from benchmarks.engine_turns import NEW, PROMPT, Requests, bandwidth, run_ours, run_theirs
+from benchmarks.engine_turns import NEW, PROMPT, Bandwidth, Requests, run_ours, run_theirs
 from benchmarks.memory import load_ours
 from benchmarks.mllama import DTYPES, SIZES, tap_inputs, weights_folder
 from benchmarks.report import DEVICES, check_options, circumstances, pick, show
@@ -86,7 +86,7 @@ def compare(
         jobs = [job for name in WORK if name in work for job in jobs_of(name, ours.config, dtype, device)]
         unsettled = [asked for _, asked, their_batch in jobs if their_batch is None]
         batch = batch or (best_batch(theirs, unsettled[0], device) if unsettled else None)
-        read, rates, tokens = bandwidth(dtype, device), [], {}
+        read, rates, tokens = Bandwidth(dtype, device), [], {}
         read()
         compiled = (scheduler := engine.scheduler).weights.native, scheduler.graphs
         for turn in range(repeats + 1):  # the first warms up
@@ -130,8 +130,8 @@ def compare(
                 row[f"{side}_of_floor"] = floor / row[side]["median_seconds"]
                 row[f"{side}_ratio"] = row["theirs"]["median_seconds"] / row[side]["median_seconds"]
     return {
-        "dtype": dtype_name, "bandwidth": {"median": rate, "max": max(rates)}, "decode_bytes": n_bytes,
-        "their_batch": batch, "compiled": any(compiled), "stages": rows,
+        "dtype": dtype_name, "bandwidth": {"median": rate, "max": max(rates), "ways": read.medians},
+        "decode_bytes": n_bytes, "their_batch": batch, "compiled": any(compiled), "stages": rows,
     }  # fmt: skip
 
 

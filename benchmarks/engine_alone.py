@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.engine_turns import NEW, Clock, Requests, bandwidth, run_ours
+from benchmarks.engine_turns import NEW, Bandwidth, Clock, Requests, run_ours
 from benchmarks.mllama import flops
 from vlm.checkpoints.keys import empty_model
 from vlm.config import ModelConfig
@@ -58,7 +58,7 @@ def alone(
         needed: the bytes of weights that a token needs, of a decoder.
     """
     rows, encoder = [], None
-    read = bandwidth(dtype, device)
+    read = Bandwidth(dtype, device)
     read()
     for kind in kinds:
         model = random_model(config, dtype, device, kind)
@@ -83,7 +83,7 @@ def alone(
         del model, engine
         if device == "cuda":
             torch.cuda.empty_cache()
-    return {"dtype": str(dtype).removeprefix("torch."), "decode": rows, "encode": encoder}
+    return {"dtype": str(dtype).removeprefix("torch."), "bandwidths": read.medians, "decode": rows, "encode": encoder}
 
 
 @torch.inference_mode()

@@ -2,7 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from ctypes import c_int64, c_void_p
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from benchmarks.memory import pad_picture
 from vlm.chat import Prompt
 from vlm.config import ModelConfig
 from vlm.engine import Engine, Sampling
+from vlm.engine.compiled import build
 from vlm.engine.memory import large_pages
 from vlm.engine.pictures import Picture
 
@@ -115,26 +118,51 @@ def run_theirs(model: nn.Module, asked: Requests, new: int, device: str, batch: 
     return clock, out
 
 
-def bandwidth(dtype: torch.dtype, device: str) -> Callable[[], float]:
-    """Bytes per second at which weights can be read: the best of sums, a maximum, a plain and a packed product."""
-    on_cpu = device == "cpu"
-    room = large_pages(READ // dtype.itemsize, dtype) if on_cpu else torch.empty(2**29, device=device, dtype=dtype)
-    matrix = room.view(-1, 8192).fill_(1)
-    vector = torch.randn(1, matrix.shape[1], device=device).to(dtype)
-    whole, ones = matrix.view(torch.int32), matrix.view(torch.float32)
-    ways = [whole.sum, ones.sum, matrix.view(torch.int8).amax, lambda: nn.functional.linear(vector, matrix)]
-    if on_cpu:
-        packed = torch.ops.mkldnn._reorder_linear_weight(matrix, 1)
-        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(vector, packed, None, "none", [], ""))
+class Bandwidth:
+    """How fast weights can be read: half a gigabyte of one dtype, in large pages on a CPU, in several ways.
 
-    def measure() -> float:
-        best = 0.0
-        for way in ways:
+    Attributes:
+        rates: bytes per second of every call, by way.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: str):
+        on_cpu, self.device = device == "cpu", device
+        room = large_pages(READ // dtype.itemsize, dtype) if on_cpu else torch.empty(2**29, device=device, dtype=dtype)
+        matrix = room.view(-1, 8192).fill_(1)
+        vector = torch.randn(1, matrix.shape[1], device=device).to(dtype)
+        whole, ones = matrix.view(torch.int32), matrix.view(torch.float32)
+        self.n_bytes, self.ways = matrix.nbytes, {
+            "sum of int32": whole.sum, "sum of fp32": ones.sum, "largest of int8": matrix.view(torch.int8).amax,
+            "product": lambda: nn.functional.linear(vector, matrix),
+        }  # fmt: skip
+        if on_cpu:
+            packed = torch.ops.mkldnn._reorder_linear_weight(matrix, 1)
+            pointwise = torch.ops.mkldnn._linear_pointwise
+            self.ways["packed product"] = lambda: pointwise(vector, packed, None, "none", [], "")
+        if on_cpu and (loops := build([Path(__file__).with_name("engine_read.cpp")])):
+            for streams in (1, 2, 4):
+                for ahead in (0, 8192):
+                    name = f"loop, {streams} streams" + ", fetching ahead" * bool(ahead)
+                    where = c_void_p(matrix.data_ptr()), c_int64(self.n_bytes)
+                    self.ways[name] = partial(
+                        loops.read_bytes, *where, streams, c_int64(ahead), torch.get_num_threads()
+                    )
+        self.rates: dict[str, list[float]] = {name: [] for name in self.ways}
+
+    def __call__(self) -> float:
+        """Bytes per second of the best way, each tried three times."""
+        for name, way in self.ways.items():
+            best = 0.0
             for _ in range(3):
-                clock = Clock(device)
+                clock = Clock(self.device)
                 clock()
                 way()
-                best = max(best, matrix.nbytes / (clock() - clock.times[0]))
-        return best
+                best = max(best, self.n_bytes / (clock() - clock.times[0]))
+            self.rates[name].append(best)
+        return max(rates[-1] for rates in self.rates.values())
 
-    return measure
+    @property
+    def medians(self) -> dict[str, float]:
+        """Bytes per second by way, the fastest first."""
+        found = {name: statistics.median(rates) for name, rates in self.rates.items()}
+        return dict(sorted(found.items(), key=lambda item: -item[1]))

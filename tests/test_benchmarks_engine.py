@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from benchmarks import engine as module
+from benchmarks import engine_turns
 from benchmarks.engine_alone import ENCODE_GOAL, ROWS, random_model
+from vlm.engine.compiled import library
 from vlm.engine.quantize import quantization_of
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +27,21 @@ def test_random_models_have_their_form_and_finite_logits(kind):
     model = random_model(module.SIZES["debug"], torch.float32, "cpu", kind)
     assert (quantization_of(model) or {"kind": "plain"})["kind"] == kind
     assert torch.isfinite(model.decoder(torch.arange(8)[None])).all()
+
+
+@pytest.mark.skipif(library() is None, reason="no g++")
+def test_loops_read_all_of_the_memory(monkeypatch):
+    monkeypatch.setattr(engine_turns, "READ", 2**20)
+    read = engine_turns.Bandwidth(torch.float32, "cpu")
+    loops = {name: way for name, way in read.ways.items() if name.startswith("loop")}
+    assert len(loops) == 6 and read() == max(rates[-1] for rates in read.rates.values())
+    memory = read.ways["sum of int32"].__self__.view(-1)
+    assert {way() for way in loops.values()} == {0}  # the same number, evenly often
+    for place in (0, 12345, len(memory) // 2, len(memory) - 1):
+        memory[place] ^= 77
+        assert {way() for way in loops.values()} == {77}
+        memory[place] ^= 77
+    assert list(read.medians.values()) == sorted(read.medians.values(), reverse=True)
 
 
 def test_the_engine_alone_says_every_stage_beside_its_floor(tmp_path):

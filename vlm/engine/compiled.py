@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from ctypes import c_float, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -40,30 +41,39 @@ def struct(name: str, **fields: str) -> type[ctypes.Structure]:
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled code; None, and why in the log, where there can be none."""
-    compiler = os.environ.get("CXX") or shutil.which("g++")
-    if not compiler or sys.platform != "linux":
-        log.info("the engine goes through torch: no g++ is there to compile its passes")
-        return None
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        processor = next(
-            (x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith(("flags", "Features"))), ""
-        )
-        texts = [path.read_text() for path in (*SOURCES, *HEADERS)]
-        parts = (*texts, str(FLAGS), version, processor, torch.__version__)
-        name = hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gated-vlm"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not (target := folder / f"engine-{name}.so").exists():
-            log.info("compiling %s", ", ".join(path.name for path in SOURCES))
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                built = Path(scratch) / "engine.so"
-                openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))  # torch's: one pool of threads
-                command = [compiler, *FLAGS, *map(str, SOURCES), *map(str, openmp), "-o", str(built)]
-                subprocess.run(command, capture_output=True, text=True, check=True)
-                built.replace(target)
-        return ctypes.CDLL(str(target))
+        return build(SOURCES, HEADERS)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # RuntimeError: a user without a home
         reason = getattr(error, "stderr", None) or str(error)
         log.warning("the engine goes through torch: its passes could not be compiled (%s)", reason.split("\n")[0])
         return None
+
+
+def build(sources: Sequence[Path], headers: Sequence[Path] = ()) -> ctypes.CDLL | None:
+    """Sources as a library, compiled unless the cache has it; None where there is no compiler.
+
+    Raises:
+        OSError, RuntimeError, subprocess.CalledProcessError: there is one, but it, or the cache, does not work.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++")
+    if not compiler or sys.platform != "linux":
+        log.info("the engine goes through torch: no g++ is there to compile its passes")
+        return None
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    processor = next(
+        (x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith(("flags", "Features"))), ""
+    )
+    texts = [path.read_text() for path in (*sources, *headers)]
+    parts = (*texts, str(FLAGS), version, processor, torch.__version__)
+    name = hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gated-vlm"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (target := folder / f"engine-{name}.so").exists():
+        log.info("compiling %s", ", ".join(path.name for path in sources))
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / "engine.so"
+            openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))  # torch's: one pool of threads
+            command = [compiler, *FLAGS, *map(str, sources), *map(str, openmp), "-o", str(built)]
+            subprocess.run(command, capture_output=True, text=True, check=True)
+            built.replace(target)
+    return ctypes.CDLL(str(target))
