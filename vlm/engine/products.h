@@ -27,7 +27,7 @@ namespace {
 
 constexpr Int SLICE = 24576;  // bytes of activations that are multiplied at a time: half of the first cache
 constexpr Int BLOCK = 64;     // rows of int4 that lie together
-constexpr Int BAND = 48;      // rows of weights that are multiplied by all activations before the next are read
+constexpr Int BAND = 96;      // rows of weights that are multiplied by all activations before the next are read
 
 template <class T>
 using Activation = Operand<T>;
