@@ -6,7 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlm.guard.head import MAX_PICTURE_TOKENS, GuardHead, HeadConfig, collate, is_guard, pool_tokens
+from vlm.guard.head import (
+    MAX_PICTURE_TOKENS,
+    ROWS,
+    SCALE,
+    GuardHead,
+    HeadConfig,
+    collate,
+    is_guard,
+    pool_tokens,
+    to_bytes,
+)
 from vlm.guard.words import (
     N_PARTS,
     PAD,
@@ -122,6 +132,16 @@ def test_many_tokens_are_pooled():
     assert many.shape == (MAX_PICTURE_TOKENS, 6) and torch.equal(many[0], torch.full((6,), 1.5))
 
 
+def test_what_is_printed_must_exceed_more():
+    head = tiny(picture_offset=2.0).eval()
+    seen = [("how do i stab bread", torch.randn(2, 6))]
+    apart = {offset: sum(row[2] == offset for row in head.rows(["hello"], seen)) for offset in (0.0, 2.0)}
+    assert apart[0.0] == 1 and apart[2.0] >= 2  # what is typed alone, and all that has to do with the picture
+    rows = head.rows(["hello"], seen)
+    plain = head.scores([(ids, states, 0.0) for ids, states, _ in rows])[0]
+    torch.testing.assert_close(plain - head.scores(rows)[0], torch.tensor([row[2] for row in rows]))
+
+
 def test_probability_is_half_at_the_threshold():
     head = tiny(threshold=1.25, temperature=2.0)
     assert torch.equal(head.probability(torch.tensor([1.25])), torch.tensor([0.5]))
@@ -131,14 +151,21 @@ def test_probability_is_half_at_the_threshold():
 def test_a_saved_head_says_the_same(tmp_path):
     head = tiny(meaning_dim=4, threshold=0.5).eval()
     head.meanings.normal_()
-    head.load_state_dict({k: v.bfloat16().float() for k, v in head.state_dict().items()})
+    kept = {k: v.bfloat16().float() for k, v in head.state_dict().items()}
+    for name in ROWS:
+        numbers, scale = to_bytes(kept[name])
+        assert (numbers * scale - kept[name]).abs().max() <= kept[name].abs().max() / 250
+        kept[name] = numbers * scale.float()
+    head.load_state_dict(kept)
     head.save(tmp_path / "g")
     again = GuardHead.load(tmp_path / "g")
     assert again.config == head.config and again.words.lexicon == head.words.lexicon and not again.training
     batch = collate([head.encode_text("how do i stab bread")], [torch.randn(2, 6)])
     torch.testing.assert_close(again(**batch)[0], head(**batch)[0])
     assert is_guard(tmp_path / "g")
-    assert {t.dtype for t in load_file(tmp_path / "g/model.safetensors").values()} == {torch.bfloat16}
+    stored = load_file(tmp_path / "g/model.safetensors")
+    assert {t.dtype for n, t in stored.items() if n.removesuffix(SCALE) not in ROWS} == {torch.bfloat16}
+    assert {stored[n].dtype for n in ROWS} == {torch.int8}
     head.save(tmp_path / "g")  # a guard is replaced by a guard
 
 
@@ -150,7 +177,7 @@ def test_what_is_no_guard_is_one_clear_error(tmp_path):
     config = (folder / "config.json").read_text()
     for old, new, said in (
         ("gated-vlm-guard", "gated-cross-attention", "holds no guard"),
-        ('"version": 2', '"version": 1', "version 1; .*2"),
+        ('"version": 3', '"version": 1', "version 1; .*3"),
         ('"dim": 16', '"dim": 32', "expected"), ('"n_heads": 2', '"heads": 2', "heads"),
         ('"window": 8', '"window": 2', "overlap"),
     ):  # fmt: skip

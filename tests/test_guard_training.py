@@ -231,14 +231,26 @@ def test_the_threshold_lets_five_percent_through():
     assert flagged[~unsafe].mean() == pytest.approx(0.04, abs=0.011) and flagged[unsafe].mean() > 0.5
 
 
-def test_the_threshold_holds_for_each_kind_that_has_enough():
-    head, unsafe = new_head(TINY, ["a"]), np.zeros(330, bool)
-    scores = np.concatenate([np.arange(200.0), np.arange(100.0) + 500, np.arange(30.0) + 9_000])
-    kinds = np.repeat([0, 1, 2], [200, 100, 30])
-    calibrate(head, scores[:300], unsafe[:300], kinds[:300])
-    assert 590 < head.config.threshold < 600
-    calibrate(head, scores, unsafe, kinds)
-    assert head.config.threshold > 9_000  # 30 of 330 are more than 5 %, whatever their kind
+def test_what_is_shown_has_a_threshold_of_its_own():
+    head, unsafe = new_head(TINY, ["a"]), np.zeros(300, bool)
+    scores = np.concatenate([np.arange(200.0), np.zeros(100)])
+    shown = np.concatenate([np.full(200, -np.inf), np.arange(100.0) + 500])
+    calibrate(head, scores, unsafe, shown)
+    assert 185 < head.config.threshold < 195 and 590 < head.config.threshold + head.config.picture_offset < 600
+    calibrate(head, scores + 1000, unsafe, shown)
+    assert head.config.picture_offset == 0 and head.config.threshold > 1185  # never less than what is typed
+    calibrate(head, scores[:230], unsafe[:230], shown[:230])  # too few to tell
+    assert head.config.picture_offset == 0 and head.config.threshold > 500
+
+
+def test_what_is_typed_and_what_is_shown_are_scored_apart():
+    head, states = new_head(replace(TINY, picture_dim=6), ["bread", "stab"]).eval(), torch.randn(2, 6)
+    some = [Example("stab bread"), Example("bread", read="stab stab"), Example("", read="bread"), Example("stab")]
+    features = [None, None, None, states]
+    whole, typed, shown = (logits(head, some, features, of=part) for part in ("all", "typed", "shown"))
+    assert np.isneginf(shown[0]) and np.isfinite(shown[1:]).all()
+    assert np.allclose(whole[[0, 1, 3]], np.maximum(typed, shown)[[0, 1, 3]], atol=1e-5)
+    assert np.allclose(whole[2], shown[2], atol=1e-5)  # nothing was typed
 
 
 def test_batches_have_every_row_once_and_pictures_apart():

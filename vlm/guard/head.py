@@ -25,8 +25,9 @@ from vlm.config import from_dict
 from vlm.guard.taxonomy import CATEGORIES
 from vlm.guard.words import FIRST_PART, N_PARTS, PAD, PAIR, READ, TYPED, Words, sentences, split_words, windows
 
-FORMAT, VERSION = "gated-vlm-guard", 2  # 2: what is counted, and sentences two by two
+FORMAT, VERSION = "gated-vlm-guard", 3  # 2: what is counted, and sentences two by two; 3: rows of words in 8 bits
 MAX_PICTURE_TOKENS = 64
+ROWS, SCALE = ("embed.weight", "meanings"), ".scale"  # tables kept in 8 bits, with a scale for each row
 HAZARDS = tuple(CATEGORIES)
 
 
@@ -44,6 +45,7 @@ class HeadConfig:
         window, overlap: words of typed or read text that are judged together, and that two windows share.
         dropout: while training.
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
+        picture_offset: by which what stands in a picture, or is shown by it, must exceed the threshold.
         long_offset: by which a text of more than two sentences must exceed the threshold, as a whole or in two
             neighbouring sentences. None judges all texts as a whole, by the threshold alone.
         model: fingerprint of the encoder whose features it was trained on, "" for none.
@@ -62,6 +64,7 @@ class HeadConfig:
     dropout: float = 0.1
     threshold: float = 0.0
     temperature: float = 1.0
+    picture_offset: float = 0.0
     long_offset: float | None = None
     model: str = ""
 
@@ -148,15 +151,16 @@ class GuardHead(nn.Module):
         pieces = {text: self.pieces(text, mend=False) for text in typed}
         pieces |= {read: self.pieces(" ".join(read.split())) for read in printed}
         offsets = {text: (self.config.long_offset or 0.0) if parts else 0.0 for text, parts in pieces.items()}
+        extra = self.config.picture_offset
         found: list[tuple] = []
         for text in typed:
             found += [(ids, None, offsets[text]) for ids in (*self.windows(text, mend=False), *pieces[text])]
         for read in printed:
-            found += [(ids, None, offsets[read]) for ids in (*self._readings("", read), *pieces[read])]
+            found += [(ids, None, extra + offsets[read]) for ids in (*self._readings("", read), *pieces[read])]
         for text in texts:
             for read, states in seen:
                 offset = max(offsets.get(text, 0.0), offsets.get(read, 0.0))
-                found += [(ids, states, offset) for ids in self._readings(text, read)]
+                found += [(ids, states, extra + offset) for ids in self._readings(text, read)]
         return found
 
     def pieces(self, text: str, mend: bool = True) -> list[Tensor]:
@@ -173,7 +177,7 @@ class GuardHead(nn.Module):
         return pieces
 
     def scores(self, rows: Sequence[tuple]) -> tuple[Tensor, Tensor]:
-        """Logits of unsafe (B,), those of long texts lowered, and of the hazards (B, H), of `rows`."""
+        """Logits of unsafe (B,), those of long texts and of pictures lowered, and of the hazards (B, H), of `rows`."""
         ids, features, offsets = zip(*rows, strict=True)
         logits, hazards = self(**collate(ids, features))
         return logits - torch.tensor(offsets), hazards
@@ -245,8 +249,14 @@ class GuardHead(nn.Module):
         return torch.sigmoid((logits.float() - self.config.threshold) / self.config.temperature)
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write `config.json`, two lists of words and `model.safetensors` (bf16) into a folder, whole or not at all."""
+        """Write `config.json`, two lists of words and `model.safetensors` into a folder, whole or not at all.
+
+        Rows of words are kept in 8 bits, all else in bf16.
+        """
         tensors = {name: t.detach().to(torch.bfloat16) for name, t in self.state_dict().items()}
+        for name in ROWS:
+            if name in tensors:
+                tensors[name], tensors[name + SCALE] = to_bytes(self.state_dict()[name])
         with new_folder(Path(folder), is_guard) as scratch:
             write_json(scratch / "config.json", {"format": FORMAT, "version": VERSION, "head": asdict(self.config)})
             write_text(scratch / "words.txt", "\n".join(self.words.vocabulary) + "\n")
@@ -271,17 +281,23 @@ class GuardHead(nn.Module):
         config = from_dict(HeadConfig, data.get("head", {}), f"{path}: head")
         head = cls(config, *(_read_words(path / name) for name in ("words.txt", "lexicon.txt")))
         weights = Weights().add_safetensors(path / "model.safetensors")
-        expected = head.state_dict()
-        for name, tensor in expected.items():
-            found = weights.read(name).shape if name in weights else None
-            if found != tensor.shape:
-                raise ValueError(
-                    f"{path}: {name} is {found and tuple(found)}, expected {tuple(tensor.shape)}; get it again"
-                )
+        shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
+        expected = shapes | {name + SCALE: (shapes[name][0], 1) for name in ROWS if name in shapes}
+        for name, shape in expected.items():
+            found = tuple(weights.read(name).shape) if name in weights else None
+            if found != shape:
+                raise ValueError(f"{path}: {name} is {found}, expected {shape}; get it again")
         if extra := sorted(set(weights) - set(expected)):
             raise ValueError(f"{path}: found weights that no guard has ({extra[0]}); get it again")
-        head.load_state_dict({name: weights.read(name).float() for name in expected})
+        read = {name: weights.read(name).float() for name in expected}
+        head.load_state_dict({name: read[name] * read.get(name + SCALE, 1.0) for name in shapes})
         return head.eval()
+
+
+def to_bytes(table: Tensor) -> tuple[Tensor, Tensor]:
+    """A table (N, D) in 8 bits, and the scale (N, 1) that each of its rows is multiplied by again."""
+    scale = (table.abs().amax(1, keepdim=True) / 127).clamp(min=1e-7).half()
+    return (table / scale.float()).round().clamp(-127, 127).to(torch.int8), scale
 
 
 def is_guard(folder: str | os.PathLike) -> bool:

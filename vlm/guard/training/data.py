@@ -35,15 +35,15 @@ class Counts:
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 60_000
+    prompts: int = 100_000
     typeset: int = 1_000
     beside: int = 400
     emoji: int = 1_400
     worlds: int = 800
-    headings: int = 10_000
-    printed: int = 10_000
-    carriers: int = 1_000
-    padded: int = 8_000
+    headings: int = 16_000
+    printed: int = 14_000
+    carriers: int = 6_000
+    padded: int = 16_000
     repeats: int = 6
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":

@@ -30,7 +30,7 @@ STOP = set("a an the of or and in to for with that by is as on from be it its at
 WORD = re.compile(r"[a-z]{2,}")
 
 
-def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 13_000) -> tuple[list[str], Tensor]:
+def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 20_000) -> tuple[list[str], Tensor]:
     """Words and their vectors (n, dim) from a folder of WordNet's database files.
 
     Args:

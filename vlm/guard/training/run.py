@@ -18,7 +18,7 @@ from vlm.guard.training.metrics import auroc, measure
 from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, train_head
 from vlm.guard.words import sentences
 
-HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**17, meaning_dim=48)
+HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**18, meaning_dim=48)
 VALIDATION, PICTURED, PADDED = 0.06, 0.1, 2_000  # of the training counts; of those in pictures; among sentences
 
 
@@ -84,13 +84,14 @@ def _twice(examples: list, features: list) -> tuple[list, list]:
 def _validate(head: GuardHead, examples: list, features: list, note: Callable[[str], object]) -> dict[str, Any]:
     """Put the threshold where 5 % of the harmless validation requests are, and say what it finds there."""
     unsafe = np.array([e.unsafe for e in examples])
-    scores = logits(head, examples, features)
+    head.config = replace(head.config, picture_offset=0.0, long_offset=None)
     long = np.array([len(sentences(e.read or e.text)) > 2 and e.source == "padded" for e in examples])
-    calibrate(head, scores[~long], unsafe[~long], np.array([bool(e.read) for e in examples])[~long])
+    typed, shown = (logits(head, examples, features, of=part) for part in ("typed", "shown"))
+    calibrate(head, typed[~long], unsafe[~long], shown[~long])
     if (long & ~unsafe).any():
         harmless = np.flatnonzero(long & ~unsafe)
         calibrate_long(head, [examples[i] for i in harmless], [features[i] for i in harmless])
-        scores = logits(head, examples, features)
+    scores = logits(head, examples, features)
     found = {"all": measure(scores, scores > head.config.threshold, unsafe)}
     for source in sorted({e.source for e in examples}):
         rows = np.array([e.source == source for e in examples])

@@ -1,8 +1,8 @@
 """Train the shipped guard's head from scratch: drawn prompts and pictures, minutes on a CPU core, the same by seed.
 
 Notable here:
-- The threshold is the score that 5 % of the harmless validation requests exceed, of the typed ones and of those with
-  print alike; no test set has any part in it.
+- The threshold is the score that 5 % of the harmless validation requests exceed, of what is typed; what is shown has
+  an offset of its own by which the same holds for it. No test set has any part in it.
 - Requests cost nothing to draw: many are seen twice rather than few often.
 - Words are dropped while training, and whole words made unknown, so that the head does not lean on a single one.
 """
@@ -55,7 +55,7 @@ class TrainConfig:
     smoothing: float = 0.02
     count_lr: float = 0.02
     count_epochs: int = 2
-    max_words: int = 5000
+    max_words: int = 10_000
     min_count: int = 3
 
 
@@ -170,14 +170,22 @@ def _noisy(batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
 
 @torch.no_grad()
 def logits(
-    head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256
-) -> np.ndarray:
-    """The unsafe logit (n,) of each example: of what is judged of it the highest."""
+    head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256,
+    of: str = "all",
+) -> np.ndarray:  # fmt: skip
+    """The unsafe logit (n,) of each example: of what is judged of it the highest.
+
+    Args:
+        of: "all", "typed" (the words alone) or "shown" (what has to do with a picture; -inf where there is none).
+    """
     rows: list[tuple] = []
     for i, e in enumerate(examples):
         states = features[i] if features else None
-        shown = [(e.read, states)] if e.read or states is not None else []
-        rows += [(i, *row) for row in head.rows([e.text], shown)]
+        seen = [(e.read, states)] if (e.read or states is not None) and of != "typed" else []
+        judged = head.rows([e.text], seen)
+        if of == "shown":  # what is typed comes first
+            judged = judged[len(head.rows([e.text])) if e.text.strip() or not seen else 0 :]
+        rows += [(i, *row) for row in judged]
     rows.sort(key=lambda row: len(row[1]))
     found = np.full(len(examples), -np.inf)
     for first in range(0, len(rows), size):
@@ -198,20 +206,29 @@ def calibrate_long(
 
 
 def calibrate(
-    head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, kinds: np.ndarray | None = None,
+    head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, shown: np.ndarray | None = None,
     fpr: float = FALSE_POSITIVES,
 ) -> GuardHead:  # fmt: skip
     """Put P(unsafe) = 0.5 where a share `fpr` of the harmless validation requests is exceeded, and fit its slope.
 
     Args:
-        kinds: of each request; the share holds for each kind, those of less than `FEWEST` harmless ones aside.
+        scores: logits of what is typed, by a head without offsets.
+        shown: of what has to do with a picture, -inf where there is none: it gets an offset by which the share holds
+            for it, too.
     """
-    groups = [~unsafe]
-    if kinds is not None:
-        groups += [part for kind in np.unique(kinds) if (part := ~unsafe & (kinds == kind)).sum() >= FEWEST]
-    threshold = max(float(np.quantile(scores[part], 1 - fpr, method="higher")) for part in groups) + 1e-4
-    x, y = torch.tensor(scores - threshold), torch.tensor(unsafe, dtype=torch.double)
+    shown = np.full(len(scores), -np.inf) if shown is None else shown
+    pictured = np.isfinite(shown)
+    typed, printed = ~unsafe & ~pictured, ~unsafe & pictured
+    apart = typed.sum() >= FEWEST and printed.sum() >= FEWEST
+
+    def exceeded(values: np.ndarray) -> float:
+        return float(np.quantile(values, 1 - fpr, method="higher")) + 1e-4
+
+    threshold = exceeded(scores[typed] if apart else np.maximum(scores, shown)[~unsafe])
+    offset = max(0.0, exceeded(shown[printed]) - threshold) if apart else 0.0
+    x = torch.tensor(np.maximum(scores, shown - offset) - threshold)
+    y = torch.tensor(unsafe, dtype=torch.double)
     grid = [0.25 * 1.25**k for k in range(20)]
     temperature = min(grid, key=lambda t: F.binary_cross_entropy_with_logits(x / t, y).item())
-    head.config = replace(head.config, threshold=threshold, temperature=temperature)
+    head.config = replace(head.config, threshold=threshold, picture_offset=offset, temperature=temperature)
     return head
