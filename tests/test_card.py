@@ -12,7 +12,7 @@ from PIL import Image
 from vlm import cli_card
 from vlm.api import VLM
 from vlm.checkpoints import Checkpoint, save_checkpoint
-from vlm.data.worlds import FAMILIES
+from vlm.data.worlds import FAMILIES, wording_nlvr
 from vlm.evaluation import card, families
 from vlm.evaluation.card import content, packs, pages, reports, training, worlds
 from vlm.evaluation.card.figures import Figures
@@ -296,6 +296,18 @@ def test_packs_are_asked_in_their_words_with_three_baselines(tmp_path):
     asked.clear()
     assert packs.measure(Model(), {"pack": "sroie", "limit": None}, path, tmp_path / "work", progress=False) == found
     assert not asked  # the answers are on disk
+
+
+def test_statements_are_asked_in_a_form_of_the_training(tmp_path):
+    path = tmp_path / "nlvr_dev.zip"
+    with zipfile.ZipFile(path, "w") as pack:
+        Image.new("RGB", (40, 10)).save(tmp_path / "p.png")
+        pack.write(tmp_path / "p.png", "images/0.png")
+        row = {"id": "0", "images": ["0.png"], "sentence": "There is a blue item.", "label": True}
+        pack.writestr("index.jsonl", json.dumps(row))
+    plan = packs.make(packs.PACKS["nlvr"], path, None)
+    assert [i.question for i in plan.items] == ["Is it true that: There is a blue item."]
+    assert packs.PACKS["nlvr"].form.replace("{}", "{s}") in wording_nlvr.NLVR["bare"][0]
 
 
 # ------------------------------------------------------------------------------------------------ training, pages

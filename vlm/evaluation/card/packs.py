@@ -24,6 +24,7 @@ class Pack:
         goals: name on the card -> least share aimed at.
         beside: what else is known of it, from its makers or others.
         ask: type -> the words it is asked in; as the data has them where absent.
+        form: what is put around a question: what makes a question of a statement in training.
     """
 
     about: str
@@ -36,6 +37,7 @@ class Pack:
     metric: str | None = None
     variant: str | None = None
     ask: Mapping[str, str] = field(default_factory=dict)
+    form: str = "{}"
 
 
 PACKS: dict[str, Pack] = {
@@ -45,7 +47,8 @@ PACKS: dict[str, Pack] = {
     ),
     "nlvr": Pack(
         about="NLVR dev (Suhr 2017), statements that people wrote about drawn boxes", file="nlvr_dev.zip", task="nlvr",
-        types={"": "NLVR dev"}, goals={"NLVR dev": 0.66}, scored="the first word says the yes or no",
+        types={"": "NLVR dev"}, goals={"NLVR dev": 0.66}, form="Is it true that: {}",
+        scored='asked "Is it true that: ..."; the first word says the yes or no',
         beside="trained on NLVR itself: CNN+RNN 56.6, NMN 63.1, CNN-BiATT 66.9 on dev",
     ),
     "chartqa": Pack(
@@ -67,7 +70,8 @@ PACKS: dict[str, Pack] = {
 def make(pack: Pack, path: Path, blind: str | None, limit: int | None = None) -> Plan:
     """What is asked of a pack, in the words that the model was trained with: nothing around the question."""
     plan = make_plan(pack.task, path, prompt="bare", metric=pack.metric, variant=pack.variant, blind=blind)
-    items = [i.replace(question=pack.ask.get(i.type, i.question)) for i in plan.items if i.type in pack.types]
+    asked = [i for i in plan.items if i.type in pack.types]
+    items = [i.replace(question=pack.form.format(pack.ask.get(i.type, i.question))) for i in asked]
     if not items:
         raise ValueError(f"{path}: holds no questions of the types {', '.join(map(repr, pack.types))}")
     return dataclasses.replace(plan, items=items[:limit], settings={"limit": limit, "seed": None})
