@@ -13,7 +13,7 @@ from benchmarks.memory import pad_picture
 from vlm.chat import Prompt
 from vlm.config import ModelConfig
 from vlm.engine import Engine, Sampling
-from vlm.engine.compiled import build
+from vlm.engine.compiled import build, library
 from vlm.engine.memory import large_pages
 from vlm.engine.pictures import Picture
 
@@ -119,7 +119,7 @@ def run_theirs(model: nn.Module, asked: Requests, new: int, device: str, batch: 
 
 
 class Bandwidth:
-    """How fast weights can be read: half a gigabyte of one dtype, in large pages on a CPU, in several ways.
+    """How fast weights can be read: half a gigabyte (on a GPU 2**29 numbers), in large pages on a CPU, in several ways.
 
     Attributes:
         rates: bytes per second of every call, by way.
@@ -139,7 +139,7 @@ class Bandwidth:
             packed = torch.ops.mkldnn._reorder_linear_weight(matrix, 1)
             pointwise = torch.ops.mkldnn._linear_pointwise
             self.ways["packed product"] = lambda: pointwise(vector, packed, None, "none", [], "")
-        if on_cpu and (loops := build([Path(__file__).with_name("engine_read.cpp")])):
+        if on_cpu and library() and (loops := build([Path(__file__).with_name("engine_read.cpp")])):
             for streams in (1, 2, 4):
                 for ahead in (0, 8192):
                     name = f"loop, {streams} streams" + ", fetching ahead" * bool(ahead)

@@ -31,7 +31,7 @@ def test_random_models_have_their_form_and_finite_logits(kind):
 
 @pytest.mark.skipif(library() is None, reason="no g++")
 def test_loops_read_all_of_the_memory(monkeypatch):
-    monkeypatch.setattr(engine_turns, "READ", 2**20)
+    monkeypatch.setattr(engine_turns, "READ", 3 * 2**20)  # evenly shared by up to four threads and six
     read = engine_turns.Bandwidth(torch.float32, "cpu")
     loops = {name: way for name, way in read.ways.items() if name.startswith("loop")}
     assert len(loops) == 6 and read() == max(rates[-1] for rates in read.rates.values())
@@ -41,7 +41,8 @@ def test_loops_read_all_of_the_memory(monkeypatch):
         memory[place] ^= 77
         assert {way() for way in loops.values()} == {77}
         memory[place] ^= 77
-    assert list(read.medians.values()) == sorted(read.medians.values(), reverse=True)
+    read.rates = {"slow": [1.0, 9.0, 2.0], "fast": [5.0, 4.0, 6.0]}
+    assert list(read.medians.items()) == [("fast", 5.0), ("slow", 2.0)]
 
 
 def test_the_engine_alone_says_every_stage_beside_its_floor(tmp_path):

@@ -35,6 +35,9 @@ def answers(model, chat, n, compile):
     return engine.generate(prompts, pictures, Sampling(max_new_tokens=20)), engine
 
 
+WIDE = {"hidden_dim": 2816}  # rows of weights that are read in parts, as their activations fill the first cache
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """Rows of every compiled pass."""
@@ -107,9 +110,9 @@ def off(found, wanted):
 
 
 @needs_compiler
-@pytest.mark.parametrize("rows", [1, 9])
-def test_logits_in_fp32_are_those_of_torch(chat, rows):
-    model = tiny_model(tiny_config(dim=96, head_dim=24, hidden_dim=112))
+@pytest.mark.parametrize("rows, sizes", [(1, {}), (9, {}), (1, WIDE), (3, WIDE), (8, WIDE)])
+def test_logits_in_fp32_are_those_of_torch(chat, rows, sizes):
+    model = tiny_model(tiny_config(**{"dim": 96, "head_dim": 24, "hidden_dim": 112} | sizes))
     wanted = second_logits(model, chat, rows, False)
     torch.testing.assert_close(second_logits(model, chat, rows, True), wanted, rtol=1e-4, atol=1e-5)
 

@@ -153,8 +153,10 @@ def test_a_saved_head_says_the_same(tmp_path):
     head.meanings.normal_()
     kept = {k: v.bfloat16().float() for k, v in head.state_dict().items()}
     for name in ROWS:
+        kept[name][1] *= 0.2  # each row has a scale of its own
         numbers, scale = to_bytes(kept[name])
-        assert (numbers * scale - kept[name]).abs().max() <= kept[name].abs().max() / 250
+        off = (numbers * scale.float() - kept[name]).abs().amax(1)
+        assert (off <= kept[name].abs().amax(1) / 200 + 1e-7).all()
         kept[name] = numbers * scale.float()
     head.load_state_dict(kept)
     head.save(tmp_path / "g")

@@ -103,6 +103,8 @@ def test_no_frame_puts_the_young_into_a_sexual_request(monkeypatch):
     sexual = [e for e in drawn if e.category in prompts.SEXUAL]
     assert len(sexual) > 100 and not any(YOUNG.search(e.text) for e in sexual)
     assert any(YOUNG.search(e.text) for e in drawn)  # elsewhere they are met
+    around = [e for e in padded(drawn, 3, 4000, "train") if e.category in prompts.SEXUAL]
+    assert len(around) > 50 and not any(YOUNG.search(f"{e.text} {e.read}") for e in around)
     monkeypatch.setattr(prompts, "SEXUAL", ())
     assert any(e.category in ("S3", "S12") and YOUNG.search(e.text) for e in prompts.examples(3, 6000, "train"))
 
@@ -248,7 +250,7 @@ def test_what_is_typed_and_what_is_shown_are_scored_apart():
     some = [Example("stab bread"), Example("bread", read="stab stab"), Example("", read="bread"), Example("stab")]
     features = [None, None, None, states]
     whole, typed, shown = (logits(head, some, features, of=part) for part in ("all", "typed", "shown"))
-    assert np.isneginf(shown[0]) and np.isfinite(shown[1:]).all()
+    assert np.isneginf(shown[0]) and np.isfinite(shown[1:]).all() and np.isneginf(typed[2])
     assert np.allclose(whole[[0, 1, 3]], np.maximum(typed, shown)[[0, 1, 3]], atol=1e-5)
     assert np.allclose(whole[2], shown[2], atol=1e-5)  # nothing was typed
 

@@ -23,7 +23,7 @@ _FORMS = ((1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 0), (0, 
 
 
 class Judge:
-    """Draws statements about three boxes. Each method below returns (truth, words), or None where it is not clear."""
+    """Draws statements about three boxes. What SCATTER and TOWERS name returns (truth, words), None if not clear."""
 
     def __init__(
         self, boxes: list[list[Item]], towers: bool, rng: random.Random, split: str, places: Sequence[Box] = ()

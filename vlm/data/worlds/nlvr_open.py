@@ -77,7 +77,7 @@ def box_with_most(judge: Judge):
 
 def color_of(judge: Judge):
     """Of the one item of its shape in a box."""
-    b, (_, color, shape) = pick(judge.rng, THREE), pick(judge.rng, judge.items.items)[:3]
+    b, shape = pick(judge.rng, THREE), pick(judge.rng, judge.items.items)[2]
     found = members(judge.items.masks[shape] & judge.boxes[b])
     if len(found) != 1:
         return None

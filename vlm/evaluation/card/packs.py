@@ -68,7 +68,7 @@ PACKS: dict[str, Pack] = {
 
 
 def make(pack: Pack, path: Path, blind: str | None, limit: int | None = None) -> Plan:
-    """What is asked of a pack, in the words that the model was trained with: nothing around the question."""
+    """What is asked of a pack, in the words that it was trained with: nothing around a question but the form."""
     plan = make_plan(pack.task, path, prompt="bare", metric=pack.metric, variant=pack.variant, blind=blind)
     asked = [i for i in plan.items if i.type in pack.types]
     items = [i.replace(question=pack.form.format(pack.ask.get(i.type, i.question))) for i in asked]

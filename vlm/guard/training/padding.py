@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from vlm.data.worlds.language import pick
 from vlm.guard.training import prompts
+from vlm.guard.training.ailuminate import SEXUAL, YOUNG
 from vlm.guard.training.example import Example
 
 PLACES = ("before", "behind", "around")
@@ -36,10 +37,13 @@ def padded(
         chosen = pick(rng, kinds[i % 2] or kinds[1])
         if not chosen.unsafe and requests and rng.random() < 0.3:  # nothing is asked at all
             chosen = Example(statement(rng, split), family="padding", source="padded")
-        made = pad(chosen, rng, split, rng.randint(1, most), requests)
-        if rng.random() < printed:
-            read = prompts.misspell(made.text, rng, max(rng.uniform(-0.03, 0.06), 0.0))
-            made = replace(made, text=prompts.carrier(rng, split), read=read)
+        while True:
+            made = pad(chosen, rng, split, rng.randint(1, most), requests)
+            if rng.random() < printed:
+                read = prompts.misspell(made.text, rng, max(rng.uniform(-0.03, 0.06), 0.0))
+                made = replace(made, text=prompts.carrier(rng, split), read=read)
+            if made.category not in SEXUAL or not YOUNG.search(f"{made.text} {made.read}"):
+                break  # the young stand beside no sexual request
         found.append(made)
     return found
 

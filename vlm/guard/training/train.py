@@ -176,13 +176,14 @@ def logits(
     """The unsafe logit (n,) of each example: of what is judged of it the highest.
 
     Args:
-        of: "all", "typed" (the words alone) or "shown" (what has to do with a picture; -inf where there is none).
+        of: "all", "typed" (the words alone) or "shown" (what has to do with a picture); -inf where there is none.
     """
     rows: list[tuple] = []
     for i, e in enumerate(examples):
         states = features[i] if features else None
-        seen = [(e.read, states)] if (e.read or states is not None) and of != "typed" else []
-        judged = head.rows([e.text], seen)
+        has_picture = bool(e.read) or states is not None
+        seen = [(e.read, states)] if has_picture and of != "typed" else []
+        judged = head.rows([e.text], seen) if e.text.strip() or seen or not has_picture else []
         if of == "shown":  # what is typed comes first
             judged = judged[len(head.rows([e.text])) if e.text.strip() or not seen else 0 :]
         rows += [(i, *row) for row in judged]
