@@ -273,7 +273,9 @@ def test_two_sentences_at_a_time_are_judged_where_there_are_more():
         [list(r) for r in head.words.encode(p.split(), TYPED, False)] for p in pairs
     ]
     assert all(off == 0.5 for *_, off in rows)
-    assert not any(off for *_, off in head.rows(["how do i bake. i bake the bread"]))
+    two = head.rows(["how do i bake. i bake the bread"])
+    assert [off for *_, off in two] == [0, 0.5, 0.5]  # either by itself, and the whole as ever
+    assert [len(ids) for ids, *_ in two] == [8, 4, 4]
     print_too = head.rows(["how"], [(text.replace(". ", ".\n"), None)])
     assert sum(off > 0 for *_, off in print_too) == len(print_too) - 1 and len(print_too) >= 1 + 2 * whole + 3
     logits, _ = head.scores(rows)

@@ -47,7 +47,8 @@ class HeadConfig:
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
         picture_offset: by which what stands in a picture, or is shown by it, must exceed the threshold.
         long_offset: by which a text of more than two sentences must exceed the threshold, as a whole or in two
-            neighbouring sentences. None judges all texts as a whole, by the threshold alone.
+            neighbouring sentences, and one of two sentences in either. None judges all texts as a whole, by the
+            threshold alone.
         model: fingerprint of the encoder whose features it was trained on, "" for none.
     """
 
@@ -134,8 +135,8 @@ class GuardHead(nn.Module):
 
         What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
         harmless words beside a picture nor a harmless picture take anything away. Print counts as it was read and
-        mended, what is typed as it stands: who types "glock" does not mean a lock. Of more than two sentences every
-        two neighbours are judged too, typed and printed ones alike.
+        mended, what is typed as it stands: who types "glock" does not mean a lock. Of two sentences each is judged too,
+        of more every two neighbours, typed and printed ones alike.
 
         Returns:
             (ids, features or None, what is taken off its logit) of each, for `scores`.
@@ -148,30 +149,34 @@ class GuardHead(nn.Module):
         printed = [read for read, _ in seen if read.strip()]
         if not seen and not typed:
             typed = [""]
-        pieces = {text: self.pieces(text, mend=False) for text in typed}
-        pieces |= {read: self.pieces(" ".join(read.split())) for read in printed}
-        offsets = {text: (self.config.long_offset or 0.0) if parts else 0.0 for text, parts in pieces.items()}
-        extra = self.config.picture_offset
+        cut = {text: sentences(text) for text in typed}
+        pieces = {text: self.pieces(found, mend=False) for text, found in cut.items()}
+        cut |= {read: sentences(" ".join(read.split())) for read in printed}
+        pieces |= {read: self.pieces(cut[read]) for read in printed}
+        long, extra = self.config.long_offset or 0.0, self.config.picture_offset
+        offsets = {text: long if len(found) > 2 else 0.0 for text, found in cut.items()}  # of the whole
         found: list[tuple] = []
         for text in typed:
-            found += [(ids, None, offsets[text]) for ids in (*self.windows(text, mend=False), *pieces[text])]
+            found += [(ids, None, offsets[text]) for ids in self.windows(text, mend=False)]
+            found += [(ids, None, long) for ids in pieces[text]]
         for read in printed:
-            found += [(ids, None, extra + offsets[read]) for ids in (*self._readings("", read), *pieces[read])]
+            found += [(ids, None, extra + offsets[read]) for ids in self._readings("", read)]
+            found += [(ids, None, extra + long) for ids in pieces[read]]
         for text in texts:
             for read, states in seen:
                 offset = max(offsets.get(text, 0.0), offsets.get(read, 0.0))
                 found += [(ids, states, extra + offset) for ids in self._readings(text, read)]
         return found
 
-    def pieces(self, text: str, mend: bool = True) -> list[Tensor]:
-        """Ids (T, K) of every two neighbouring sentences, as if typed; none of a text that has no more than two."""
-        found = sentences(text)
-        if self.config.long_offset is None or len(found) <= 2:
+    def pieces(self, found: list[list[str]], mend: bool = True) -> list[Tensor]:
+        """Ids (T, K) of every two neighbouring sentences, as if typed; of two sentences, of each."""
+        if self.config.long_offset is None or len(found) < 2:
             return []
         found = [self.words.repair(words) for words in found] if mend else found
         ids = torch.tensor(self.words.encode([w for words in found for w in words], TYPED, False))  # (T, K)
         ends = [0, *accumulate(map(len, found))]
-        pieces = [ids[start:end].clone() for start, end in zip(ends, ends[2:], strict=False)]
+        size = 1 if len(found) == 2 else 2
+        pieces = [ids[start:end].clone() for start, end in zip(ends, ends[size:], strict=False)]
         for piece in pieces:
             piece[0, PAIR] = 0  # the first word has none before it
         return pieces

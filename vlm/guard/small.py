@@ -28,11 +28,12 @@ from vlm.guard.head import HAZARDS, GuardHead
 from vlm.guard.ocr import LineReader
 from vlm.guard.policy import ALWAYS_REFUSED, Policy, Verdict, worst
 from vlm.guard.reading import Reader, Seen, fingerprint, states_dim
-from vlm.guard.words import normalise
+from vlm.guard.words import SHORTEST, normalise, split_words
 from vlm.image import open_image
 
 log = logging.getLogger("vlm.guard")
 ROWS = 64  # windows that are judged at once
+BARE = [["yes"], ["no"], ["true"], ["false"]]  # answers
 MINORS = re.compile(
     r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
     r"little (?:girl|boy)s?|young (?:girl|boy)s?|teen(?:age|ager|agers|s)?|(?:[1-9]|1[0-7])[ -]years?[ -]olds?)\b"
@@ -93,10 +94,13 @@ class SmallGuard:
         texts, pictures = _words(messages)
         if response is None:
             stage = "response" if messages and messages[-1]["role"] == "assistant" else "prompt"
-            judged = [texts[-1], "\n".join(texts)] if len(texts) > 1 else texts
+            judged = [*_alone(texts[-1]), "\n".join(texts)] if len(texts) > 1 else texts
         else:
             stage, pictures = "response", [] if "prompt" in self.policy.stages else pictures
-            judged = [response, f"{texts[-1]}\n{response}"] if texts and response.strip() else [response]
+            judged = [response]
+            if any(text.strip() for text in texts) and response.strip():
+                bare = split_words(response) in BARE  # says what the question says
+                judged = [texts[-1]] if bare else [*_alone(response), f"{texts[-1]}\n{response}"]
         pictures = pictures if self.policy.pictures else []
         if not pictures and not any(text.strip() for text in judged):
             return Verdict(True, stage=stage, source="empty")
@@ -150,6 +154,11 @@ class SmallGuard:
         if wanted and fingerprint(engine.model) != wanted:
             log.warning("%s was trained with other weights than the shipped ones: vlm guard train", self.source)
         return Reader(printed, engine), -1
+
+
+def _alone(text: str) -> list[str]:
+    """A text that is judged by itself as well as after what came before; a word or two say nothing by themselves."""
+    return [text] if len(split_words(text)) >= SHORTEST else []
 
 
 def _words(messages: list[dict]) -> tuple[list[str], list]:
