@@ -33,7 +33,7 @@ from vlm.image import open_image
 
 log = logging.getLogger("vlm.guard")
 ROWS = 64  # windows that are judged at once
-BARE = [["yes"], ["no"], ["true"], ["false"]]  # answers
+BARE = [["yes"], ["no"], ["true"], ["false"]]  # answers that say what their question says
 MINORS = re.compile(
     r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
     r"little (?:girl|boy)s?|young (?:girl|boy)s?|teen(?:age|ager|agers|s)?|(?:[1-9]|1[0-7])[ -]years?[ -]olds?)\b"
@@ -97,10 +97,12 @@ class SmallGuard:
             judged = [*_alone(texts[-1]), "\n".join(texts)] if len(texts) > 1 else texts
         else:
             stage, pictures = "response", [] if "prompt" in self.policy.stages else pictures
-            judged = [response]
-            if any(text.strip() for text in texts) and response.strip():
-                bare = split_words(response) in BARE  # says what the question says
-                judged = [texts[-1]] if bare else [*_alone(response), f"{texts[-1]}\n{response}"]
+            if not response.strip() or not any(text.strip() for text in texts):
+                judged = [response]
+            elif split_words(response) in BARE:
+                judged = [texts[-1]]
+            else:
+                judged = [*_alone(response), f"{texts[-1]}\n{response}"]
         pictures = pictures if self.policy.pictures else []
         if not pictures and not any(text.strip() for text in judged):
             return Verdict(True, stage=stage, source="empty")

@@ -17,6 +17,7 @@ from vlm.data.worlds.refer import ANY, Look, members, told
 from vlm.data.worlds.wording_nlvr import NLVR as PHRASINGS
 
 BOXES = ("left", "middle", "right")
+ORDINALS = {2: "second", 3: "third"}
 WALLS = ("the edge", "a wall", "the wall")
 CLEAR = 8  # pixels of height between centres for "above"
 _FORMS = ((1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1))
@@ -144,7 +145,7 @@ class Judge:
         """The second or third block from the base, or from the top, of some tower."""
         n, end, c = self.keep("n", pick(self.rng, (2, 2, 3))), pick(self.rng, ("top", "base")), pick(self.rng, COLORS)
         hits = [len(b) >= n and b[n - 1 if end == "base" else -n][1] == c for b in self.lists]
-        return any(hits), {"nth": ("second", "third")[n - 2], "end": end, "c": c}
+        return any(hits), {"nth": ORDINALS[n], "end": end, "c": c}
 
     def like_ends(self):
         end = pick(self.rng, ("top", "base"))

@@ -7,10 +7,8 @@ to judge what is said of them. The published sentences (Suhr et al. 2017) have n
 from vlm.data.sample import Question
 from vlm.data.worlds.language import pick
 from vlm.data.worlds.nlvr_items import COLORS
-from vlm.data.worlds.nlvr_judge import BOXES, THREE, Judge
+from vlm.data.worlds.nlvr_judge import BOXES, ORDINALS, THREE, Judge
 from vlm.data.worlds.refer import ANY, members
-
-ORDINALS = ("", "first", "second", "third")
 
 
 def total(judge: Judge):

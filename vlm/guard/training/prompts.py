@@ -145,9 +145,8 @@ def _draw_any(
     elif mark == "-":
         text = grammar.frame(rng.choices(("neutral", "wrapper", "benign"), (75, 22, 3))[0], text, rng)
     text = text[:1].upper() + text[1:] if heading else dress(grammar, text, rng)
-    return Example(
-        text, (), unsafe, category if unsafe else "", family, "templates"
-    ), category if unsafe or shifted else ""
+    example = Example(text, (), unsafe, category if unsafe else "", family, "templates")
+    return example, category if unsafe or shifted else ""
 
 
 def carrier(rng: random.Random, split: str) -> str:

@@ -181,11 +181,9 @@ def logits(
     rows: list[tuple] = []
     for i, e in enumerate(examples):
         states = features[i] if features else None
-        has_picture = bool(e.read) or states is not None
-        seen = [(e.read, states)] if has_picture and of != "typed" else []
-        judged = head.rows([e.text], seen) if e.text.strip() or seen or not has_picture else []
-        if of == "shown":  # what is typed comes first
-            judged = judged[len(head.rows([e.text])) if e.text.strip() or not seen else 0 :]
+        seen = [(e.read, states)] if e.read or states is not None else []
+        typed = head.rows([e.text]) if of != "all" and (e.text.strip() or not seen) else []
+        judged = typed if of == "typed" else head.rows([e.text], seen)[len(typed) :]  # what is typed comes first
         rows += [(i, *row) for row in judged]
     rows.sort(key=lambda row: len(row[1]))
     found = np.full(len(examples), -np.inf)
