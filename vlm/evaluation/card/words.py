@@ -21,6 +21,7 @@ LICENCES = (  # what, where from, licence, how it is used
      "others", "each its own, most of them OFL-1.1 or Apache-2.0", "rendered into pictures; no font is shipped"),
     ("AILuminate demo prompts", "MLCommons", "CC-BY-4.0", "trained on, by the guard alone"),
     ("WordNet 3.0", "Princeton University", "WordNet licence", "what words mean to the guard, and to it alone"),
+    ("GloVe 6B 100d", "Pennington, Socher, Manning", "PDDL 1.0", "how words are used, to the guard alone"),
     ("NLVR dev", "Suhr et al. 2017", "CC-BY-4.0", "evaluation only"),
     ("SHAPES val", "Andreas et al. 2016, as in n2nmn", "BSD-2 and Apache-2.0", "evaluation only"),
     ("ChartQA, half of test", "Masry et al. 2022", "annotations GPL-3.0, charts of their makers: research use",
