@@ -8,15 +8,15 @@ from safetensors.torch import load_file, save_file
 
 from vlm.guard.head import (
     MAX_PICTURE_TOKENS,
-    ROWS,
     SCALE,
+    TABLES,
     GuardHead,
     HeadConfig,
     collate,
     is_guard,
     pool_tokens,
-    to_bytes,
 )
+from vlm.guard.tables import LARGEST, pack, unpack
 from vlm.guard.words import (
     N_PARTS,
     PAD,
@@ -152,13 +152,15 @@ def test_a_saved_head_says_the_same(tmp_path):
     head = tiny(meaning_dim=4, threshold=0.5).eval()
     head.meanings.normal_()
     kept = {k: v.bfloat16().float() for k, v in head.state_dict().items()}
-    for name in ROWS:
+    for name in TABLES:
         kept[name][1] *= 0.2  # each row has a scale of its own
-        numbers, scale = to_bytes(kept[name])
-        off = (numbers * scale.float() - kept[name]).abs().amax(1)
-        assert (off <= kept[name].abs().amax(1) / 200 + 1e-7).all()
-        kept[name] = numbers * scale.float()
+        whole = unpack(*pack(kept[name]), kept[name].shape[1])
+        off = (whole - kept[name]).abs().amax(1)
+        assert (off <= kept[name].abs().amax(1) * 0.51 / LARGEST + 1e-7).all()
+        kept[name] = whole
     head.load_state_dict(kept)
+    head.settle()
+    torch.testing.assert_close(head.state_dict(), kept)
     head.save(tmp_path / "g")
     again = GuardHead.load(tmp_path / "g")
     assert again.config == head.config and again.words.lexicon == head.words.lexicon and not again.training
@@ -166,8 +168,8 @@ def test_a_saved_head_says_the_same(tmp_path):
     torch.testing.assert_close(again(**batch)[0], head(**batch)[0])
     assert is_guard(tmp_path / "g")
     stored = load_file(tmp_path / "g/model.safetensors")
-    assert {t.dtype for n, t in stored.items() if n.removesuffix(SCALE) not in ROWS} == {torch.bfloat16}
-    assert {stored[n].dtype for n in ROWS} == {torch.int8}
+    assert {t.dtype for n, t in stored.items() if n.removesuffix(SCALE) not in TABLES} == {torch.bfloat16}
+    assert [stored[n].dtype for n in TABLES] == [torch.uint8, torch.uint8]
     head.save(tmp_path / "g")  # a guard is replaced by a guard
 
 
@@ -179,7 +181,7 @@ def test_what_is_no_guard_is_one_clear_error(tmp_path):
     config = (folder / "config.json").read_text()
     for old, new, said in (
         ("gated-vlm-guard", "gated-cross-attention", "holds no guard"),
-        ('"version": 3', '"version": 1', "version 1; .*3"),
+        ('"version": 4', '"version": 1', "version 1; .*4"),
         ('"dim": 16', '"dim": 32', "expected"), ('"n_heads": 2', '"heads": 2', "heads"),
         ('"window": 8', '"window": 2', "overlap"),
     ):  # fmt: skip

@@ -1,5 +1,6 @@
 """What the guard is trained on: words under both labels, splits that share nothing, and a loop that learns."""
 
+import json
 import random
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
 from vlm.guard.training.data import TEXTS, Counts, draw, see
 from vlm.guard.training.example import Example
+from vlm.guard.training.glove import read_glove
 from vlm.guard.training.padding import pad, padded
 from vlm.guard.training.train import (
     TrainConfig,
@@ -106,7 +108,7 @@ def test_no_frame_puts_the_young_into_a_sexual_request(monkeypatch):
     around = [e for e in padded(drawn, 3, 4000, "train") if e.category in prompts.SEXUAL]
     assert len(around) > 50 and not any(YOUNG.search(f"{e.text} {e.read}") for e in around)
     monkeypatch.setattr(prompts, "SEXUAL", ())
-    assert any(e.category in ("S3", "S12") and YOUNG.search(e.text) for e in prompts.examples(3, 6000, "train"))
+    assert any(e.category in ("S3", "S12") and YOUNG.search(e.text) for e in prompts.examples(3, 24000, "train"))
 
 
 def test_carriers_are_harmless_and_their_splits_apart():
@@ -165,14 +167,14 @@ def test_ailuminate_by_row(tmp_path):
 def test_words_that_mean_alike_lie_near():
     words, vectors = lexicon.read()
     at = {w: vectors[i] for i, w in enumerate(words)}
-    assert vectors.norm(dim=1).max() < 1.01 and len(set(words)) == len(words)
+    assert vectors.norm(dim=1).max() < 1.6 and len(set(words)) == len(words)
 
     def near(a, b):
-        return float(at[a] @ at[b])
+        return float(torch.cosine_similarity(at[a], at[b], 0))
 
-    assert near("strangle", "kill") > near("strangle", "bake") + 0.2
+    assert near("strangle", "kill") > near("strangle", "bake") + 0.1
     assert near("nurse", "doctor") > near("nurse", "robbery") + 0.2
-    assert near("stolen", "steal") > 0.9
+    assert near("stolen", "steal") > near("stolen", "bread") + 0.3
 
 
 def wordnet(folder):
@@ -197,8 +199,44 @@ def test_a_lexicon_is_built_from_a_wordnet(tmp_path):
     assert words[:2] == ["walk", "dog"] and "unknown" not in words and vectors.shape == (len(words), 3)
     lexicon.write(words, vectors, tmp_path / "l.safetensors")
     again, read = lexicon.read(tmp_path / "l.safetensors")
-    assert again == words and torch.allclose(read, vectors, atol=0.02)
+    assert again == words and torch.allclose(read, vectors, atol=0.08)
     assert {"walk", "walking", "fast"} <= set(lexicon.wanted_words(["Walking fast!"]))
+
+
+def test_how_words_are_used_is_read_from_both_files(tmp_path):
+    drawn = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).tolist()
+    vectors = dict(zip(["the", ",", "dog", "barks", "ran", "2009", "Rome", "qua"], drawn, strict=True))
+    (tmp_path / "glove.txt").write_text("".join(f"{w} {' '.join(map(repr, v))}\n" for w, v in vectors.items()))
+    npm = {"words": list(vectors), "dimensions": 4, "vectors": {w: [*v, 1.0, 0] for w, v in vectors.items()}}
+    (tmp_path / "npm.json").write_text(json.dumps(npm))
+    words, rows = read_glove(tmp_path / "glove.txt", {"qua"}, count=3, dim=3)
+    assert words == ["the", "dog", "barks", "qua"] and rows.shape == (4, 3)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(4))
+    again, same = read_glove(tmp_path / "npm.json", {"qua"}, count=3, dim=3)
+    assert again == words
+    torch.testing.assert_close(same, rows)
+    (tmp_path / "npm.json").write_text("[]")
+    for name in ("npm.json", "none.txt"):
+        with pytest.raises(ValueError, match=rf"{name}: expected GloVe"):
+            read_glove(tmp_path / name, set())
+
+
+def test_two_lexicons_stand_side_by_side():
+    meant = ["walk", "dog"], torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    used = ["walks", "dog"], torch.tensor([[5.0], [6.0]])
+    words, vectors = lexicon.join(meant, used)
+    assert words == ["dog", "walk", "walks"]
+    assert vectors.tolist() == [[3, 4, 6], [1, 2, 0], [1, 2, 5]]  # "walks" means what "walk" means
+    torch.testing.assert_close(lexicon.spread(vectors) @ lexicon.spread(vectors).T, vectors @ vectors.T)
+
+
+def test_four_bits_hold_what_is_spread(tmp_path):
+    vectors = torch.eye(64)[:8] + 0.05 * torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    off = []
+    for rows in (vectors, lexicon.spread(vectors)):
+        lexicon.write([*"abcdefgh"], rows, tmp_path / "l.safetensors")
+        off.append(float((lexicon.read(tmp_path / "l.safetensors")[1] - rows).norm(dim=1).max()))
+    assert off[1] < 0.15 and off[1] < off[0] / 2
 
 
 def order_matters(n: int) -> list[Example]:

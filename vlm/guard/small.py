@@ -33,7 +33,6 @@ from vlm.image import open_image
 
 log = logging.getLogger("vlm.guard")
 ROWS = 64  # windows that are judged at once
-BARE = [["yes"], ["no"], ["true"], ["false"]]  # answers that say what their question says
 MINORS = re.compile(
     r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
     r"little (?:girl|boy)s?|young (?:girl|boy)s?|teen(?:age|ager|agers|s)?|(?:[1-9]|1[0-7])[ -]years?[ -]olds?)\b"
@@ -99,8 +98,6 @@ class SmallGuard:
             stage, pictures = "response", [] if "prompt" in self.policy.stages else pictures
             if not response.strip() or not any(text.strip() for text in texts):
                 judged = [response]
-            elif split_words(response) in BARE:
-                judged = [texts[-1]]
             else:
                 judged = [*_alone(response), f"{texts[-1]}\n{response}"]
         pictures = pictures if self.policy.pictures else []

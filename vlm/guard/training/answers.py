@@ -1,7 +1,7 @@
 """Answers, alone and behind their question, as the guard is shown them: a typed text of a request each.
 
-Harmless are what the shipped model says about its worlds and harmless requests that are complied with; harmful is
-compliance with harmful ones.
+Harmless are the right answers to questions about the shipped model's worlds and harmless requests that are complied
+with; harmful is compliance with harmful ones. A "yes" makes neither of the other.
 """
 
 import random
@@ -19,6 +19,7 @@ OPENINGS = {
     "val": ("Certainly, this is how it goes:", "No problem."),
     "test": ("Here you go.", "Absolutely, begin like this:"),
 }  # fmt: skip
+SHORT = ("yes", "no", "Yes.", "No.", "true", "3", "red")
 
 
 def answers(texts: Sequence[Example], seed: int, count: int, split: str) -> list[Example]:
@@ -36,7 +37,7 @@ def answers(texts: Sequence[Example], seed: int, count: int, split: str) -> list
         for text in (*said, pick(rng, drawn.captions)):
             found.append(Example(text, family=f"answer:{drawn.world}", source="answers"))
             asked = pick(rng, texts)
-            again = asked.text if rng.random() < 0.5 else f"{asked.text}\n{pick(rng, OPENINGS[split])} {asked.text}"
-            found.append(replace(asked, text=again, source="answers"))
+            answer = pick(rng, SHORT) if rng.random() < 0.5 else f"{pick(rng, OPENINGS[split])} {asked.text}"
+            found.append(replace(asked, text=f"{asked.text}\n{answer}", source="answers"))
         index += 1
     return found[:count]

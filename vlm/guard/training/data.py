@@ -16,6 +16,7 @@ from torch import Tensor
 from vlm.guard.head import pool_tokens
 from vlm.guard.reading import Reader
 from vlm.guard.training import pictures, prompts
+from vlm.guard.training.answers import answers
 from vlm.guard.training.example import Example
 from vlm.guard.training.padding import padded
 from vlm.image import preprocess
@@ -32,6 +33,7 @@ class Counts:
         headings: requests that stand over a list, typed; they are moved into pictures as well.
         printed: what is read in pictures and typed beside them, without the pictures. carriers: what is typed there.
         padded: requests among harmless sentences, typed and printed.
+        answers: right ones about the worlds, and requests complied with.
         repeats: how often each of AILuminate's prompts is taken.
     """
 
@@ -44,6 +46,7 @@ class Counts:
     printed: int = 14_000
     carriers: int = 6_000
     padded: int = 16_000
+    answers: int = 4_000
     repeats: int = 6
 
     def scaled(self, share: float, repeats: int = 1) -> "Counts":
@@ -52,7 +55,7 @@ class Counts:
         return Counts(**counts | {"repeats": repeats})
 
 
-TEXTS = Counts(typeset=0, beside=0, emoji=0, worlds=0, printed=0)
+TEXTS = Counts(typeset=0, beside=0, emoji=0, worlds=0, printed=0, answers=0)
 
 
 def draw(
@@ -77,6 +80,8 @@ def draw(
         found.append(Example(prompts.carrier(rng, split), family="carrier", source="templates"))
     if counts.padded:
         found += padded(texts, seed, counts.padded, split)
+    if counts.answers:
+        found += answers(texts, seed, counts.answers, split)
     if counts.printed:
         found += pictures.printed(shown, seed, counts.printed, split)
     if counts.typeset:

@@ -1,9 +1,11 @@
 """What words mean, by WordNet: vectors in which `strangle` lies near `kill`, and `steal` near `embezzle`.
 
+`join` sets beside them how words are used (vlm/guard/training/glove.py).
+
 A word's features are the synsets that it stands for and all those above them, its lexicographer files, the synsets
 that it is derived from, and the words of its glosses; each sense counts as often as WordNet's concordances found it.
-The matrix is weighted by inverse document frequency and reduced by a singular value decomposition. Nothing else is
-read, and no language model has a part in it. WordNet 3.0 is copyright 2006 by Princeton University; its notice stands
+The matrix is weighted by inverse document frequency and reduced by a singular value decomposition. No language model
+has a part in it. WordNet 3.0 is copyright 2006 by Princeton University; its notice stands
 in LEXICON-LICENSE.txt beside the vectors.
 """
 
@@ -17,8 +19,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlm.checkpoints.files import PARTIAL
+from vlm.guard.tables import pack, unpack
 from vlm.guard.words import base_forms, split_words
 
 FILE = Path(__file__).parent / "lexicon.safetensors"
@@ -155,17 +159,37 @@ def wanted_words(texts: Iterable[str]) -> list[str]:
     return sorted({form for text in texts for word in split_words(text) for form in base_forms(word)})
 
 
+def join(meant: tuple[list[str], Tensor], used: tuple[list[str], Tensor]) -> tuple[list[str], Tensor]:
+    """All words of two lexicons, and both vectors side by side (n, D + E); zeros where one has none for the word.
+
+    What the first lacks it takes from the word that it may be an inflection of.
+    """
+    rows = [{word: i for i, word in enumerate(words)} for words, _ in (meant, used)]
+    words = sorted(rows[0].keys() | rows[1].keys())
+    base = [next((rows[0][w] for w in base_forms(word) if w in rows[0]), -1) for word in words]
+    same = [rows[1].get(word, -1) for word in words]
+    tables = [F.pad(vectors, (0, 0, 0, 1)) for _, vectors in (meant, used)]  # row -1 is zeros
+    return words, torch.cat([tables[0][base], tables[1][same]], 1)
+
+
+def spread(vectors: Tensor) -> Tensor:
+    """Vectors (n, dim) turned alike at random: distances stay, and no few numbers of a row outweigh all others, so that
+    four bits of each hold it (as QuaRot turns activations, Ashkboos et al. 2024, arXiv 2404.00456)."""
+    drawn = torch.randn(vectors.shape[1], vectors.shape[1], generator=torch.Generator().manual_seed(0))
+    return vectors @ torch.linalg.qr(drawn).Q
+
+
 def write(words: list[str], vectors: Tensor, path: Path = FILE) -> None:
-    """Vectors in 8 bits, and their words in the header."""
-    scaled = (vectors * 127 / vectors.abs().max()).round().to(torch.int8)
+    """Vectors in 4 bits, and their words in the header."""
+    packed, scale = pack(vectors)
     scratch = path.with_name(f"{path.name}{PARTIAL}0")
-    save_file({"vectors": scaled}, scratch, {"words": " ".join(words)})
+    save_file({"vectors": packed, "scale": scale}, scratch, {"words": " ".join(words), "dim": str(vectors.shape[1])})
     scratch.chmod(0o644)  # safetensors makes it the owner's alone
     scratch.replace(path)
 
 
 def read(path: Path = FILE) -> tuple[list[str], Tensor]:
-    """What `write` wrote: words and vectors (n, dim) of unit length."""
+    """What `write` wrote: words and vectors (n, dim)."""
     with safe_open(path, "pt") as file:
-        vectors = file.get_tensor("vectors").float()
-        return file.metadata()["words"].split(" "), vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1)
+        words, dim = file.metadata()["words"].split(" "), int(file.metadata()["dim"])
+        return words, unpack(file.get_tensor("vectors"), file.get_tensor("scale"), dim)

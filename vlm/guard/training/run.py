@@ -55,7 +55,7 @@ def train_guard(
     drawn = {"train": draw("train", seed, counts, collected["train"], emoji=emoji)}
     pictured = counts.scaled(PICTURED)
     shown = {name: getattr(pictured, name) for name in ("typeset", "beside", "emoji", "worlds")}
-    held_out = replace(counts.scaled(VALIDATION), padded=round(PADDED * share), **shown)
+    held_out = replace(counts.scaled(VALIDATION), padded=round(PADDED * share), answers=0, **shown)
     drawn["val"] = draw("val", seed, held_out, collected["val"], emoji=emoji)
     note(f"drawn {len(drawn['train']):,} examples, {len(drawn['val']):,} for validation")
     seen = {}

@@ -42,7 +42,7 @@ class TrainConfig:
         min_count: how often a word must occur to be known whole.
     """
 
-    epochs: int = 2
+    epochs: int = 3
     batch_size: int = 64
     lr: float = 1.5e-3
     embed_lr: float = 5e-3
@@ -50,7 +50,7 @@ class TrainConfig:
     warmup: int = 100
     hazard_weight: float = 0.3
     unknown: float = 0.15
-    bare: float = 0.4
+    bare: float = 0.5
     dropped: float = 0.05
     smoothing: float = 0.02
     count_lr: float = 0.02
@@ -108,7 +108,7 @@ def train_head(
             f"epoch {epoch + 1} of {config.epochs}: loss {total / math.ceil(len(examples) / config.batch_size):.4f}"
         )
         total = 0.0
-    return head.eval()
+    return head.settle().eval()
 
 
 def fit_counts(head: GuardHead, ids: Sequence[Tensor], unsafe: Tensor, config: TrainConfig, seed: int) -> None:
