@@ -203,6 +203,11 @@ def test_a_lexicon_is_built_from_a_wordnet(tmp_path):
     assert {"walk", "walking", "fast"} <= set(lexicon.wanted_words(["Walking fast!"]))
 
 
+def test_a_folder_without_a_wordnet_is_one_clear_error(tmp_path):
+    with pytest.raises(ValueError, match=r"no data.noun .*wordnet-base"):
+        lexicon.build(tmp_path, [])
+
+
 def test_how_words_are_used_is_read_from_both_files(tmp_path):
     drawn = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).tolist()
     vectors = dict(zip(["the", ",", "dog", "barks", "ran", "2009", "Rome", "qua"], drawn, strict=True))

@@ -40,7 +40,12 @@ def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 20_00
     Args:
         words: that are wanted whatever their frequency, where WordNet has them.
         count: of words altogether; the most frequent fill it up.
+
+    Raises:
+        ValueError: the folder holds no WordNet.
     """
+    if not (wordnet / "data.noun").is_file():
+        raise ValueError(f"{wordnet}: no data.noun there; expected WordNet's database files (Debian: wordnet-base)")
     synsets = {name: _read(wordnet / f"data.{name}") for name in POS}
     of = {letter: synsets[name] for name, letter in POS.items()} | {"s": synsets["adj"]}
     counts = _counts(wordnet / "cntlist.rev")
