@@ -1,6 +1,5 @@
 """What the guard is trained on: words under both labels, splits that share nothing, and a loop that learns."""
 
-import json
 import random
 import re
 from dataclasses import replace
@@ -11,12 +10,12 @@ import torch
 
 from vlm.guard.head import HeadConfig
 from vlm.guard.small import SEXUAL
-from vlm.guard.training import lexicon, padding, prompts, run
+from vlm.guard.training import padding, prompts, run
 from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
+from vlm.guard.training.answers import answers
 from vlm.guard.training.baselines import BagOfWords
 from vlm.guard.training.data import TEXTS, Counts, draw, see
 from vlm.guard.training.example import Example
-from vlm.guard.training.glove import read_glove
 from vlm.guard.training.padding import pad, padded
 from vlm.guard.training.train import (
     TrainConfig,
@@ -164,84 +163,18 @@ def test_ailuminate_by_row(tmp_path):
         read_ailuminate(tmp_path / "none.csv")
 
 
-def test_words_that_mean_alike_lie_near():
-    words, vectors = lexicon.read()
-    at = {w: vectors[i] for i, w in enumerate(words)}
-    assert vectors.norm(dim=1).max() < 1.6 and len(set(words)) == len(words)
-
-    def near(a, b):
-        return float(torch.cosine_similarity(at[a], at[b], 0))
-
-    assert near("strangle", "kill") > near("strangle", "bake") + 0.1
-    assert near("nurse", "doctor") > near("nurse", "robbery") + 0.2
-    assert near("stolen", "steal") > near("stolen", "bread") + 0.3
-
-
-def wordnet(folder):
-    """A WordNet of a few words, in the layout of its database files."""
-    data = {
-        "noun": "00000010 03 n 01 thing 0 000 | anything that exists\n"
-        "00000020 05 n 01 dog 0 001 @ 00000010 n 0000 | an animal that barks\n"
-        "00000030 05 n 01 cat 0 001 @ 00000010 n 0000 | an animal that purrs\n",
-        "verb": "00000010 38 v 01 run 0 000 00 | move fast\n"
-        "00000020 38 v 01 walk 0 001 @ 00000010 v 0000 00 | move slowly\n",
-        "adj": "00000010 00 a 01 fast 0 000 | quick\n", "adv": "00000010 02 r 01 fast 0 000 | quickly\n",
-    }  # fmt: skip
-    for name, text in data.items():
-        (folder / f"data.{name}").write_text("  1 licence\n" + text)
-        (folder / f"{name}.exc").write_text("ran run\n" if name == "verb" else "")
-    (folder / "cntlist.rev").write_text("dog%1:05:00:: 1 9\n")
-
-
-def test_a_lexicon_is_built_from_a_wordnet(tmp_path):
-    wordnet(tmp_path)
-    words, vectors = lexicon.build(tmp_path, ["walk", "unknown"], dim=3, count=5)
-    assert words[:2] == ["walk", "dog"] and "unknown" not in words and vectors.shape == (len(words), 3)
-    lexicon.write(words, vectors, tmp_path / "l.safetensors")
-    again, read = lexicon.read(tmp_path / "l.safetensors")
-    assert again == words and torch.allclose(read, vectors, atol=0.08)
-    assert {"walk", "walking", "fast"} <= set(lexicon.wanted_words(["Walking fast!"]))
-
-
-def test_a_folder_without_a_wordnet_is_one_clear_error(tmp_path):
-    with pytest.raises(ValueError, match=r"no data.noun .*wordnet-base"):
-        lexicon.build(tmp_path, [])
-
-
-def test_how_words_are_used_is_read_from_both_files(tmp_path):
-    drawn = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).tolist()
-    vectors = dict(zip(["the", ",", "dog", "barks", "ran", "2009", "Rome", "qua"], drawn, strict=True))
-    (tmp_path / "glove.txt").write_text("".join(f"{w} {' '.join(map(repr, v))}\n" for w, v in vectors.items()))
-    npm = {"words": list(vectors), "dimensions": 4, "vectors": {w: [*v, 1.0, 0] for w, v in vectors.items()}}
-    (tmp_path / "npm.json").write_text(json.dumps(npm))
-    words, rows = read_glove(tmp_path / "glove.txt", {"qua"}, count=3, dim=3)
-    assert words == ["the", "dog", "barks", "qua"] and rows.shape == (4, 3)
-    torch.testing.assert_close(rows.norm(dim=1), torch.ones(4))
-    again, same = read_glove(tmp_path / "npm.json", {"qua"}, count=3, dim=3)
-    assert again == words
-    torch.testing.assert_close(same, rows)
-    (tmp_path / "npm.json").write_text("[]")
-    for name in ("npm.json", "none.txt"):
-        with pytest.raises(ValueError, match=rf"{name}: expected GloVe"):
-            read_glove(tmp_path / name, set())
-
-
-def test_two_lexicons_stand_side_by_side():
-    meant = ["walk", "dog"], torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    used = ["walks", "dog"], torch.tensor([[5.0], [6.0]])
-    words, vectors = lexicon.join(meant, used)
-    assert words == ["dog", "walk", "walks"]
-    assert vectors.tolist() == [[3, 4, 6], [1, 2, 0], [1, 2, 5]]  # "walks" means what "walk" means
-    torch.testing.assert_close(lexicon.spread(vectors) @ lexicon.spread(vectors).T, vectors @ vectors.T)
-
-
-def test_four_bits_hold_what_is_spread(tmp_path):
-    vectors = torch.eye(64)[:8] + 0.05 * torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
-    off = []
-    for rows in (vectors, lexicon.spread(vectors)):
-        lexicon.write([*"abcdefgh"], rows, tmp_path / "l.safetensors")
-        off.append(float((lexicon.read(tmp_path / "l.safetensors")[1] - rows).norm(dim=1).max()))
-    assert off[1] < 0.15 and off[1] < off[0] / 2
+def test_an_answer_leaves_a_request_as_it_is():
+    asked = [Example(f"request {i}", unsafe=i % 2 == 0, category="S2" * (i % 2 == 0)) for i in range(8)]
+    found = answers(asked, 0, 80, "train")
+    worlds, rest = ([e for e in found if e.family.startswith("answer:") is kind] for kind in (True, False))
+    assert len(worlds) == len(rest) == 40 and not any(e.unsafe for e in worlds)
+    labels = {e.text: (e.unsafe, e.category) for e in asked}
+    for e in rest:
+        question, answer = e.text.split("\n")
+        assert (e.unsafe, e.category) == labels[question] and answer
+    assert {e.unsafe for e in rest if e.text.endswith("\nyes")} == {True, False}
+    few = Counts(**dict.fromkeys(vars(Counts()), 0) | {"answers": 4, "prompts": 9})
+    assert {e.source for e in draw("val", 0, few)} == {"templates", "answers"}
 
 
 def order_matters(n: int) -> list[Example]:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, write_text, write_weights
 from vlm.config import from_dict
-from vlm.guard.tables import pack, unpack
+from vlm.guard.int4 import dequantize, quantize
 from vlm.guard.taxonomy import CATEGORIES
 from vlm.guard.words import FIRST_PART, N_PARTS, PAD, PAIR, READ, TYPED, Words, sentences, split_words, windows
 
@@ -256,11 +256,9 @@ class GuardHead(nn.Module):
         return torch.sigmoid((logits.float() - self.config.threshold) / self.config.temperature)
 
     def settle(self) -> "GuardHead":
-        """Round the rows of words to what is kept of them, so that what is calibrated is what is saved."""
-        state = self.state_dict()
-        for name in TABLES:
-            if name in state:
-                state[name].copy_(unpack(*pack(state[name]), state[name].shape[1]))
+        """Round all weights to what `save` keeps of them, so that what is calibrated is what is saved."""
+        for name, t in self.state_dict().items():
+            t.copy_(dequantize(*quantize(t), t.shape[1]) if name in TABLES else t.bfloat16())
         return self
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -271,7 +269,7 @@ class GuardHead(nn.Module):
         tensors = {name: t.detach().to(torch.bfloat16) for name, t in self.state_dict().items()}
         for name in TABLES:
             if name in tensors:
-                tensors[name], tensors[name + SCALE] = pack(self.state_dict()[name])
+                tensors[name], tensors[name + SCALE] = quantize(self.state_dict()[name])
         with new_folder(Path(folder), is_guard) as scratch:
             write_json(scratch / "config.json", {"format": FORMAT, "version": VERSION, "head": asdict(self.config)})
             write_text(scratch / "words.txt", "\n".join(self.words.vocabulary) + "\n")
@@ -304,10 +302,12 @@ class GuardHead(nn.Module):
             found = tuple(weights.read(name).shape) if name in weights else None
             if found != shape:
                 raise ValueError(f"{path}: {name} is {found}, expected {shape}; get it again")
+            if name in tables and weights.read(name).dtype != torch.uint8:
+                raise ValueError(f"{path}: {name} is {weights.read(name).dtype}, expected uint8; get it again")
         if extra := sorted(set(weights) - set(expected)):
             raise ValueError(f"{path}: found weights that no guard has ({extra[0]}); get it again")
         read = {name: weights.read(name) for name in expected}
-        whole = {name: unpack(read[name], read[name + SCALE], dim) for name, (_, dim) in tables.items()}
+        whole = {name: dequantize(read[name], read[name + SCALE], dim) for name, (_, dim) in tables.items()}
         head.load_state_dict({name: whole.get(name, read[name].float()) for name in shapes})
         return head.eval()
 

@@ -1,4 +1,4 @@
-"""The guard that comes with the package: a head of some hundred thousand weights over the words and the picture.
+"""The guard that comes with the package: a small head over the words and the picture.
 
 Notable here:
 - Print in pictures is read and judged like typed words; what else they show comes from the shipped model's encoder

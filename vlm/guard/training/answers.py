@@ -1,7 +1,7 @@
 """Answers, alone and behind their question, as the guard is shown them: a typed text of a request each.
 
 Harmless are the right answers to questions about the shipped model's worlds and harmless requests that are complied
-with; harmful is compliance with harmful ones. A "yes" makes neither of the other.
+with; harmful are harmful ones with what was said to them, be it compliance or a word or two.
 """
 
 import random

@@ -5,8 +5,8 @@
 A word's features are the synsets that it stands for and all those above them, its lexicographer files, the synsets
 that it is derived from, and the words of its glosses; each sense counts as often as WordNet's concordances found it.
 The matrix is weighted by inverse document frequency and reduced by a singular value decomposition. No language model
-has a part in it. WordNet 3.0 is copyright 2006 by Princeton University; its notice stands
-in LEXICON-LICENSE.txt beside the vectors.
+has a part in it. WordNet 3.0 is copyright 2006 by Princeton University; its notice stands in LEXICON-LICENSE.txt
+beside the vectors.
 """
 
 import math
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlm.checkpoints.files import PARTIAL
-from vlm.guard.tables import pack, unpack
+from vlm.guard.int4 import dequantize, quantize
 from vlm.guard.words import base_forms, split_words
 
 FILE = Path(__file__).parent / "lexicon.safetensors"
@@ -44,11 +44,14 @@ def build(wordnet: Path, words: Iterable[str], dim: int = 48, count: int = 20_00
     Raises:
         ValueError: the folder holds no WordNet.
     """
-    if not (wordnet / "data.noun").is_file():
-        raise ValueError(f"{wordnet}: no data.noun there; expected WordNet's database files (Debian: wordnet-base)")
-    synsets = {name: _read(wordnet / f"data.{name}") for name in POS}
+    try:
+        synsets = {name: _read(wordnet / f"data.{name}") for name in POS}
+        counts = _counts(wordnet / "cntlist.rev")
+    except (OSError, IndexError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{wordnet}: expected WordNet's database files (Debian: wordnet-base); {error!r:.80}"
+        ) from None
     of = {letter: synsets[name] for name, letter in POS.items()} | {"s": synsets["adj"]}
-    counts = _counts(wordnet / "cntlist.rev")
     senses: dict[str, list] = defaultdict(list)  # lemma -> (pos, offset, how often)
     for name, letter in POS.items():
         for offset, synset in synsets[name].items():
@@ -178,17 +181,20 @@ def join(meant: tuple[list[str], Tensor], used: tuple[list[str], Tensor]) -> tup
 
 
 def spread(vectors: Tensor) -> Tensor:
-    """Vectors (n, dim) turned alike at random: distances stay, and no few numbers of a row outweigh all others, so that
-    four bits of each hold it (as QuaRot turns activations, Ashkboos et al. 2024, arXiv 2404.00456)."""
+    """Vectors (n, dim) turned alike at random, so that four bits hold each row well.
+
+    Distances stay, and no few numbers of a row outweigh all others (so QuaRot turns activations, Ashkboos et al. 2024,
+    arXiv 2404.00456).
+    """
     drawn = torch.randn(vectors.shape[1], vectors.shape[1], generator=torch.Generator().manual_seed(0))
     return vectors @ torch.linalg.qr(drawn).Q
 
 
 def write(words: list[str], vectors: Tensor, path: Path = FILE) -> None:
     """Vectors in 4 bits, and their words in the header."""
-    packed, scale = pack(vectors)
+    quantized, scale = quantize(vectors)
     scratch = path.with_name(f"{path.name}{PARTIAL}0")
-    save_file({"vectors": packed, "scale": scale}, scratch, {"words": " ".join(words), "dim": str(vectors.shape[1])})
+    save_file({"vectors": quantized, "scale": scale}, scratch, {"words": " ".join(words), "dim": str(vectors.shape[1])})
     scratch.chmod(0o644)  # safetensors makes it the owner's alone
     scratch.replace(path)
 
@@ -196,5 +202,8 @@ def write(words: list[str], vectors: Tensor, path: Path = FILE) -> None:
 def read(path: Path = FILE) -> tuple[list[str], Tensor]:
     """What `write` wrote: words and vectors (n, dim)."""
     with safe_open(path, "pt") as file:
-        words, dim = file.metadata()["words"].split(" "), int(file.metadata()["dim"])
-        return words, unpack(file.get_tensor("vectors"), file.get_tensor("scale"), dim)
+        about = file.metadata() or {}
+        words, rows = about.get("words", "").split(" "), file.get_slice("vectors").get_shape()[0]
+        if "dim" not in about or len(words) != rows:
+            raise ValueError(f"{path}: no lexicon as this version writes it; make it again: vlm guard lexicon")
+        return words, dequantize(file.get_tensor("vectors"), file.get_tensor("scale"), int(about["dim"]))

@@ -18,7 +18,7 @@ from vlm.guard.training.metrics import auroc, measure
 from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, train_head
 from vlm.guard.words import sentences
 
-HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**18, meaning_dim=48)
+HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**18, meaning_dim=112)
 VALIDATION, PICTURED, PADDED = 0.06, 0.1, 2_000  # of the training counts; of those in pictures; among sentences
 
 
@@ -55,7 +55,7 @@ def train_guard(
     drawn = {"train": draw("train", seed, counts, collected["train"], emoji=emoji)}
     pictured = counts.scaled(PICTURED)
     shown = {name: getattr(pictured, name) for name in ("typeset", "beside", "emoji", "worlds")}
-    held_out = replace(counts.scaled(VALIDATION), padded=round(PADDED * share), answers=0, **shown)
+    held_out = replace(counts.scaled(VALIDATION), padded=round(PADDED * share), **shown)
     drawn["val"] = draw("val", seed, held_out, collected["val"], emoji=emoji)
     note(f"drawn {len(drawn['train']):,} examples, {len(drawn['val']):,} for validation")
     seen = {}
@@ -86,8 +86,9 @@ def _validate(head: GuardHead, examples: list, features: list, note: Callable[[s
     unsafe = np.array([e.unsafe for e in examples])
     head.config = replace(head.config, picture_offset=0.0, long_offset=None)
     long = np.array([len(sentences(e.read or e.text)) > 2 and e.source == "padded" for e in examples])
+    plain = ~long & np.array([e.source != "answers" for e in examples])  # thresholds are those of requests
     typed, shown = (logits(head, examples, features, of=part) for part in ("typed", "shown"))
-    calibrate(head, typed[~long], unsafe[~long], shown[~long])
+    calibrate(head, typed[plain], unsafe[plain], shown[plain])
     if (long & ~unsafe).any():
         harmless = np.flatnonzero(long & ~unsafe)
         calibrate_long(head, [examples[i] for i in harmless], [features[i] for i in harmless])

@@ -3,7 +3,7 @@
 Notable here:
 - The threshold is the score that 5 % of the harmless validation requests exceed, of what is typed; what is shown has
   an offset of its own by which the same holds for it. No test set has any part in it.
-- Requests cost nothing to draw: many are seen twice rather than few often.
+- Requests cost nothing to draw: many are seen three times rather than few often.
 - Words are dropped while training, and whole words made unknown, so that the head does not lean on a single one.
 """
 
