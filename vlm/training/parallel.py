@@ -6,12 +6,15 @@ one thread each outrun one process of N threads when matrices are small: there i
 
 import atexit
 import os
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+LETTING_GO = 0.5  # seconds, of which gloo's threads need microseconds once they run
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ def join(device: torch.device) -> Group:
 
 
 def _leave() -> None:
-    """End the group's threads before the interpreter ends: one that still runs then aborts the process."""
+    """Leave the group, and let gloo's threads drop the last message's tensors, while there is an interpreter.
+
+    They outlive the group (torch 2.14), and one that drops a tensor of Python's once the interpreter ends is cut off in
+    the middle of a destructor, which aborts the process.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        time.sleep(LETTING_GO)
