@@ -298,15 +298,15 @@ class GuardHead(nn.Module):
         tables = {name: shapes[name] for name in TABLES if name in shapes}
         expected = shapes | {name: (n, math.ceil(dim / 2)) for name, (n, dim) in tables.items()}
         expected |= {name + SCALE: (n, 1) for name, (n, _) in tables.items()}
+        read = {name: weights.read(name) for name in expected if name in weights}
         for name, shape in expected.items():
-            found = tuple(weights.read(name).shape) if name in weights else None
+            found = tuple(read[name].shape) if name in read else None
             if found != shape:
                 raise ValueError(f"{path}: {name} is {found}, expected {shape}; get it again")
-            if name in tables and weights.read(name).dtype != torch.uint8:
-                raise ValueError(f"{path}: {name} is {weights.read(name).dtype}, expected uint8; get it again")
+            if name in tables and read[name].dtype != torch.uint8:
+                raise ValueError(f"{path}: {name} is {read[name].dtype}, expected uint8; get it again")
         if extra := sorted(set(weights) - set(expected)):
             raise ValueError(f"{path}: found weights that no guard has ({extra[0]}); get it again")
-        read = {name: weights.read(name) for name in expected}
         whole = {name: dequantize(read[name], read[name + SCALE], dim) for name, (_, dim) in tables.items()}
         head.load_state_dict({name: whole.get(name, read[name].float()) for name in shapes})
         return head.eval()
