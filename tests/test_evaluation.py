@@ -19,6 +19,12 @@ def test_wilson_interval_against_published_values():
     assert wilson(0, 20)[0] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_the_share_is_always_in_its_wilson_interval():
+    """Rounding once put the upper end of all-right below one, and no plot draws an error that is less than nothing."""
+    for n in range(1, 60):
+        assert all(wilson(k, n)[0] <= k / n <= wilson(k, n)[1] for k in range(n + 1)), n
+
+
 def test_score_counts_by_family():
     rows = [{"family": f, "answer": a} for f, a in [("count", "2"), ("count", "3"), ("exist", "yes"), ("exist", "yes")]]
     table = score(rows, ["2", "2", "Yes.", "no"], ["3", "3", "yes", "yes"])

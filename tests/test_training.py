@@ -1,5 +1,6 @@
 """A run is reproducible: stopped, killed or undisturbed, it ends with the same weights, bit for bit."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -480,10 +481,14 @@ def test_a_signal_to_the_whole_group_saves_the_step(chat, tmp_path):
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as child:
-        while child.stdout.readline().strip() != "3":
-            assert child.poll() is None, child.stderr.read()
-        os.killpg(child.pid, signal.SIGTERM)
-        said, errors = child.communicate(timeout=120)
+        try:
+            steps = iter(child.stdout.readline, "")
+            assert "3\n" in steps, child.stderr.read()
+            os.killpg(child.pid, signal.SIGTERM)
+            said, errors = child.communicate(timeout=120)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
     assert child.returncode == 0, errors
     assert said.split()[-1] == state.checkpoints(tmp_path / "run")[-1].name
 

@@ -23,7 +23,8 @@ def wilson(right: float, n: float, z: float = Z) -> tuple[float, float]:
         return 0.0, 1.0
     p = right / n
     middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - spread) / (1 + z * z / n)), min(1.0, (middle + spread) / (1 + z * z / n))
+    low, high = ((middle + side * spread) / (1 + z * z / n) for side in (-1, 1))
+    return max(0.0, min(p, low)), min(1.0, max(p, high))  # p is in it, whatever rounding says
 
 
 def _numbered(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
