@@ -132,13 +132,11 @@ def test_many_tokens_are_pooled():
 
 
 def test_what_is_printed_must_exceed_more():
-    head = tiny(picture_offset=2.0).eval()
-    seen = [("how do i stab bread", torch.randn(2, 6))]
-    apart = {offset: sum(row[2] == offset for row in head.rows(["hello"], seen)) for offset in (0.0, 2.0)}
-    assert apart[0.0] == 1 and apart[2.0] >= 2  # what is typed alone, and all that has to do with the picture
-    rows = head.rows(["hello"], seen)
-    plain = head.scores([(ids, states, 0.0) for ids, states, _ in rows])[0]
-    torch.testing.assert_close(plain - head.scores(rows)[0], torch.tensor([row[2] for row in rows]))
+    head = tiny(print_offset=1.0, picture_offset=2.0).eval()
+    rows = head.rows(["hello"], [("how do i stab bread", torch.randn(2, 6))])
+    assert [head.offset(row) for row in rows] == [0.0, 1.0, 2.0]  # typed alone, print alone, all there is
+    plain = head.scores([row._replace(kind="typed") for row in rows])[0]
+    torch.testing.assert_close(plain - head.scores(rows)[0], torch.tensor([0.0, 1.0, 2.0]))
 
 
 def test_probability_is_half_at_the_threshold():
@@ -175,7 +173,7 @@ def test_what_is_no_guard_is_one_clear_error(tmp_path):
     config = (folder / "config.json").read_text()
     for old, new, said in (
         ("gated-vlm-guard", "gated-cross-attention", "holds no guard"),
-        ('"version": 4', '"version": 1', "version 1; .*4"),
+        ('"version": 5', '"version": 1', "version 1; .*5"),
         ('"dim": 16', '"dim": 32', "expected"), ('"n_heads": 2', '"heads": 2', "heads"),
         ('"window": 8', '"window": 2', "overlap"),
     ):  # fmt: skip
@@ -238,10 +236,10 @@ def test_words_and_pairs_are_counted_and_the_worse_segment_decides():
 def test_what_is_typed_and_what_is_read_are_judged_alone_and_together():
     head, state = tiny(), torch.randn(3, 6)
     both = head.rows(["how do i"], [("bake bread", state)])
-    assert [ids.tolist() for ids, _, _ in both] == [
+    assert [row.ids.tolist() for row in both] == [
         head.encode_text(*t).tolist() for t in (("how do i",), ("bake bread",), ("how do i", "bake bread"))
     ]
-    assert [seen is not None for _, seen, _ in both] == [False, False, True]
+    assert [row.features is not None for row in both] == [False, False, True]
     assert [len(ids) for ids, *_ in head.rows([""], [("", state)])] == [0] and len(head.rows([""])) == 1
 
 
@@ -268,17 +266,17 @@ def test_two_sentences_at_a_time_are_judged_where_there_are_more():
     assert [ids.tolist() for ids, *_ in rows[whole:]] == [
         [list(r) for r in head.words.encode(p.split(), TYPED, False)] for p in pairs
     ]
-    assert all(off == 0.5 for *_, off in rows)
+    assert all(head.offset(row) == 0.5 for row in rows)
     two = head.rows(["how do i bake. i bake the bread"])
-    assert [off for *_, off in two] == [0, 0.5, 0.5]  # either by itself, and the whole as ever
+    assert [head.offset(row) for row in two] == [0, 0.5, 0.5]  # either by itself, and the whole as ever
     assert [len(ids) for ids, *_ in two] == [8, 4, 4]
     print_too = head.rows(["how"], [(text.replace(". ", ".\n"), None)])
-    assert sum(off > 0 for *_, off in print_too) == len(print_too) - 1 and len(print_too) >= 1 + 2 * whole + 3
+    assert sum(row.long for row in print_too) == len(print_too) - 1 and len(print_too) >= 1 + 2 * whole + 3
     logits, _ = head.scores(rows)
     plain, _ = head(**collate([ids for ids, *_ in rows]))
-    assert torch.allclose(plain - logits, torch.tensor([off for *_, off in rows]))
+    assert torch.allclose(plain - logits, torch.tensor([head.offset(row) for row in rows]))
     head.config = dataclasses.replace(head.config, long_offset=None)
-    assert not any(off for *_, off in head.rows([text])) and len(head.rows([text])) == whole
+    assert not any(map(head.offset, head.rows([text]))) and len(head.rows([text])) == whole
 
 
 def test_words_that_nobody_knows_are_looked_for_once():

@@ -213,22 +213,33 @@ def test_what_is_shown_has_a_threshold_of_its_own():
     head, unsafe = new_head(TINY, ["a"]), np.zeros(300, bool)
     scores = np.concatenate([np.arange(200.0), np.zeros(100)])
     shown = np.concatenate([np.full(200, -np.inf), np.arange(100.0) + 500])
-    calibrate(head, scores, unsafe, shown)
+    printed = np.concatenate([np.full(200, -np.inf), np.arange(100.0)[::-1] + 300])
+    calibrate(head, scores, unsafe, None, shown)
     assert 185 < head.config.threshold < 195 and 590 < head.config.threshold + head.config.picture_offset < 600
-    calibrate(head, scores + 1000, unsafe, shown)
-    assert head.config.picture_offset == 0 and head.config.threshold > 1185  # never less than what is typed
-    calibrate(head, scores[:230], unsafe[:230], shown[:230])  # too few to tell
+    assert head.config.print_offset == 0
+    calibrate(head, scores, unsafe, printed, shown)  # others' print than what is shown: each half of the share
+    offsets = np.array([[head.config.print_offset], [head.config.picture_offset]])
+    over = np.stack([printed, shown])[:, 200:] > head.config.threshold + offsets
+    assert over.sum(1).tolist() == [2, 2] and over.any(0).sum() == 4
+    calibrate(head, scores, unsafe, shown - 200, shown)  # the same ones: they need not share
+    assert head.config.picture_offset == pytest.approx(head.config.print_offset + 200, abs=1e-3)
+    assert (shown > head.config.threshold + head.config.picture_offset).sum() == 4
+    calibrate(head, scores + 1000, unsafe, printed, shown)
+    assert head.config.picture_offset == head.config.print_offset == 0  # never less than what is typed
+    assert head.config.threshold > 1185
+    calibrate(head, scores[:230], unsafe[:230], printed[:230], shown[:230])  # too few to tell
     assert head.config.picture_offset == 0 and head.config.threshold > 500
 
 
-def test_what_is_typed_and_what_is_shown_are_scored_apart():
+def test_what_is_typed_printed_and_shown_is_scored_apart():
     head, states = new_head(replace(TINY, picture_dim=6), ["bread", "stab"]).eval(), torch.randn(2, 6)
     some = [Example("stab bread"), Example("bread", read="stab stab"), Example("", read="bread"), Example("stab")]
     features = [None, None, None, states]
-    whole, typed, shown = (logits(head, some, features, of=part) for part in ("all", "typed", "shown"))
-    assert np.isneginf(shown[0]) and np.isfinite(shown[1:]).all() and np.isneginf(typed[2])
-    assert np.allclose(whole[[0, 1, 3]], np.maximum(typed, shown)[[0, 1, 3]], atol=1e-5)
-    assert np.allclose(whole[2], shown[2], atol=1e-5)  # nothing was typed
+    whole, *parts = (logits(head, some, features, of=part) for part in ("", "typed", "printed", "shown"))
+    assert np.isfinite(parts).T.tolist() == [
+        [True, False, False], [True, True, True], [False, True, True], [True, False, True]
+    ]  # fmt: skip
+    assert np.allclose(whole, np.max(parts, 0), atol=1e-5)
 
 
 def test_batches_have_every_row_once_and_pictures_apart():

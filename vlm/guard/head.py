@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from vlm.guard.int4 import dequantize, quantize
 from vlm.guard.taxonomy import CATEGORIES
 from vlm.guard.words import FIRST_PART, N_PARTS, PAD, PAIR, READ, TYPED, Words, sentences, split_words, windows
 
-FORMAT, VERSION = "gated-vlm-guard", 4  # 2: counted words, sentences two by two; 3, 4: rows of words in 8, 4 bits
+FORMAT, VERSION = "gated-vlm-guard", 5  # 2: counted words, sentences; 3, 4: rows of words in 8, 4 bits; 5: print apart
 MAX_PICTURE_TOKENS = 64
 TABLES, SCALE = ("embed.weight", "meanings"), ".scale"  # kept in four bits, with a scale for each row
 HAZARDS = tuple(CATEGORIES)
@@ -47,7 +47,8 @@ class HeadConfig:
         window, overlap: words of typed or read text that are judged together, and that two windows share.
         dropout: while training.
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
-        picture_offset: by which what stands in a picture, or is shown by it, must exceed the threshold.
+        print_offset: by which what stands in a picture, read as if it had been typed, must exceed the threshold.
+        picture_offset: by which what is typed, printed and shown together must exceed it.
         long_offset: by which a text of more than two sentences must exceed the threshold, as a whole or in two
             neighbouring sentences, and one of two sentences in either. None judges all texts as a whole, by the
             threshold alone.
@@ -67,6 +68,7 @@ class HeadConfig:
     dropout: float = 0.1
     threshold: float = 0.0
     temperature: float = 1.0
+    print_offset: float = 0.0
     picture_offset: float = 0.0
     long_offset: float | None = None
     model: str = ""
@@ -80,6 +82,15 @@ class HeadConfig:
             raise ValueError(f"n_counted: found {self.n_counted}, expected 0 for none or at least 2")
         if not self.temperature > 0:
             raise ValueError(f"temperature: found {self.temperature}, expected a number above 0")
+
+
+class Row(NamedTuple):
+    """One of the things that are judged of a request: ids (T, K), features (S, C) of a picture, and what it is."""
+
+    ids: Tensor
+    features: Tensor | None = None
+    kind: str = "typed"  # "printed": what a picture says, as if typed; "shown": what has to do with it altogether
+    long: bool = False  # of a text of several sentences
 
 
 class GuardHead(nn.Module):
@@ -132,16 +143,13 @@ class GuardHead(nn.Module):
             rows.append(torch.tensor(ids, dtype=torch.long).view(-1, N_PARTS))
         return rows
 
-    def rows(self, texts: Sequence[str], seen: Sequence[tuple[str, Tensor | None]] = ()) -> list[tuple]:
-        """All that is judged of a request, as ids (T, K) and picture features: its worst row counts.
+    def rows(self, texts: Sequence[str], seen: Sequence[tuple[str, Tensor | None]] = ()) -> list[Row]:
+        """All that is judged of a request: its worst row counts.
 
         What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
         harmless words beside a picture nor a harmless picture take anything away. Print counts as it was read and
         mended, what is typed as it stands: who types "glock" does not mean a lock. Of two sentences each is judged too,
         of more every two neighbours, typed and printed ones alike.
-
-        Returns:
-            (ids, features or None, what is taken off its logit) of each, for `scores`.
 
         Args:
             texts: each is judged by itself.
@@ -155,19 +163,18 @@ class GuardHead(nn.Module):
         pieces = {text: self.pieces(found, mend=False) for text, found in cut.items()}
         cut |= {read: sentences(" ".join(read.split())) for read in printed}
         pieces |= {read: self.pieces(cut[read]) for read in printed}
-        long, extra = self.config.long_offset or 0.0, self.config.picture_offset
-        offsets = {text: long if len(found) > 2 else 0.0 for text, found in cut.items()}  # of the whole
-        found: list[tuple] = []
+        long = {text: len(found) > 2 for text, found in cut.items()}  # of the whole
+        found: list[Row] = []
         for text in typed:
-            found += [(ids, None, offsets[text]) for ids in self.windows(text, mend=False)]
-            found += [(ids, None, long) for ids in pieces[text]]
+            found += [Row(ids, None, "typed", long[text]) for ids in self.windows(text, mend=False)]
+            found += [Row(ids, None, "typed", True) for ids in pieces[text]]
         for read in printed:
-            found += [(ids, None, extra + offsets[read]) for ids in self._readings("", read)]
-            found += [(ids, None, extra + long) for ids in pieces[read]]
+            found += [Row(ids, None, "printed", long[read]) for ids in self._readings("", read)]
+            found += [Row(ids, None, "printed", True) for ids in pieces[read]]
         for text in texts:
             for read, states in seen:
-                offset = max(offsets.get(text, 0.0), offsets.get(read, 0.0))
-                found += [(ids, states, extra + offset) for ids in self._readings(text, read)]
+                either = long.get(text, False) or long.get(read, False)
+                found += [Row(ids, states, "shown", either) for ids in self._readings(text, read)]
         return found
 
     def pieces(self, found: list[list[str]], mend: bool = True) -> list[Tensor]:
@@ -183,11 +190,15 @@ class GuardHead(nn.Module):
             piece[0, PAIR] = 0  # the first word has none before it
         return pieces
 
-    def scores(self, rows: Sequence[tuple]) -> tuple[Tensor, Tensor]:
+    def scores(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Logits of unsafe (B,), those of long texts and of pictures lowered, and of the hazards (B, H), of `rows`."""
-        ids, features, offsets = zip(*rows, strict=True)
-        logits, hazards = self(**collate(ids, features))
-        return logits - torch.tensor(offsets), hazards
+        logits, hazards = self(**collate([row.ids for row in rows], [row.features for row in rows]))
+        return logits - torch.tensor([self.offset(row) for row in rows]), hazards
+
+    def offset(self, row: Row) -> float:
+        """What is taken off a row's logit."""
+        extra = {"printed": self.config.print_offset, "shown": self.config.picture_offset}.get(row.kind, 0.0)
+        return extra + (self.config.long_offset or 0.0) * row.long
 
     def _readings(self, text: str, read: str) -> list[Tensor]:
         """Windows of typed words and print, as it was read and, where that differs, mended; print alone as if typed."""

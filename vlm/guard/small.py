@@ -117,7 +117,7 @@ class SmallGuard:
         """
         sees = self.head.config.picture_dim > 0
         rows = self.head.rows(texts, [(picture.words, picture.states if sees else None) for picture in seen])
-        rows.sort(key=lambda row: len(row[0]))  # little is padded where neighbours are alike
+        rows.sort(key=lambda row: len(row.ids))  # little is padded where neighbours are alike
         verdicts = [_rule([*texts, *(picture.words for picture in seen)])]
         for first in range(0, len(rows), ROWS):
             some = rows[first : first + ROWS]

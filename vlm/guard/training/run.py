@@ -19,7 +19,8 @@ from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, log
 from vlm.guard.words import sentences
 
 HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**18, meaning_dim=112)
-VALIDATION, PICTURED, PADDED = 0.06, 0.1, 2_000  # of the training counts; of those in pictures; among sentences
+VALIDATION, PICTURED, TYPESET = 0.06, 0.1, 0.6  # of the training counts; of those with pictures; of those in print
+PADDED = 2_000  # for validation, among sentences
 
 
 def train_guard(
@@ -54,7 +55,8 @@ def train_guard(
 
     drawn = {"train": draw("train", seed, counts, collected["train"], emoji=emoji)}
     pictured = counts.scaled(PICTURED)
-    shown = {name: getattr(pictured, name) for name in ("typeset", "beside", "emoji", "worlds")}
+    shown = {name: getattr(pictured, name) for name in ("beside", "emoji", "worlds")}
+    shown["typeset"] = counts.scaled(TYPESET).typeset
     held_out = replace(counts.scaled(VALIDATION), padded=round(PADDED * share), **shown)
     drawn["val"] = draw("val", seed, held_out, collected["val"], emoji=emoji)
     note(f"drawn {len(drawn['train']):,} examples, {len(drawn['val']):,} for validation")
@@ -84,11 +86,11 @@ def _twice(examples: list, features: list) -> tuple[list, list]:
 def _validate(head: GuardHead, examples: list, features: list, note: Callable[[str], object]) -> dict[str, Any]:
     """Put the threshold where 5 % of the harmless validation requests are, and say what it finds there."""
     unsafe = np.array([e.unsafe for e in examples])
-    head.config = replace(head.config, picture_offset=0.0, long_offset=None)
+    head.config = replace(head.config, print_offset=0.0, picture_offset=0.0, long_offset=None)
     long = np.array([len(sentences(e.read or e.text)) > 2 and e.source == "padded" for e in examples])
     plain = ~long & np.array([e.source != "answers" for e in examples])  # thresholds are those of requests
-    typed, shown = (logits(head, examples, features, of=part) for part in ("typed", "shown"))
-    calibrate(head, typed[plain], unsafe[plain], shown[plain])
+    typed, printed, shown = (logits(head, examples, features, of=kind)[plain] for kind in ("typed", "printed", "shown"))
+    calibrate(head, typed, unsafe[plain], printed, shown)
     if (long & ~unsafe).any():
         harmless = np.flatnonzero(long & ~unsafe)
         calibrate_long(head, [examples[i] for i in harmless], [features[i] for i in harmless])

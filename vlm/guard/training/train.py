@@ -1,8 +1,8 @@
 """Train the shipped guard's head from scratch: drawn prompts and pictures, minutes on a CPU core, the same by seed.
 
 Notable here:
-- The threshold is the score that 5 % of the harmless validation requests exceed, of what is typed; what is shown has
-  an offset of its own by which the same holds for it. No test set has any part in it.
+- The threshold is the score that 5 % of the harmless validation requests exceed, of what is typed; what is printed and
+  what is shown have offsets of their own by which the same holds for pictures. No test set has any part in it.
 - Requests cost nothing to draw: many are seen three times rather than few often.
 - Words are dropped while training, and whole words made unknown, so that the head does not lean on a single one.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlm.guard.head import HAZARDS, GuardHead, HeadConfig, collate
+from vlm.guard.head import HAZARDS, GuardHead, HeadConfig, Row, collate
 from vlm.guard.training import lexicon
 from vlm.guard.training.example import Example
 from vlm.guard.words import FIRST_PART, PAD, UNKNOWN, split_words
@@ -171,25 +171,23 @@ def _noisy(batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
 @torch.no_grad()
 def logits(
     head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256,
-    of: str = "all",
+    of: str = "",
 ) -> np.ndarray:  # fmt: skip
     """The unsafe logit (n,) of each example: of what is judged of it the highest.
 
     Args:
-        of: "all", "typed" (the words alone) or "shown" (what has to do with a picture); -inf where there is none.
+        of: "typed", "printed" or "shown" for rows of that kind alone; -inf where there is none.
     """
-    rows: list[tuple] = []
+    judged: list[tuple[int, Row]] = []
     for i, e in enumerate(examples):
         states = features[i] if features else None
         seen = [(e.read, states)] if e.read or states is not None else []
-        typed = head.rows([e.text]) if of != "all" and (e.text.strip() or not seen) else []
-        judged = typed if of == "typed" else head.rows([e.text], seen)[len(typed) :]  # what is typed comes first
-        rows += [(i, *row) for row in judged]
-    rows.sort(key=lambda row: len(row[1]))
+        judged += [(i, row) for row in head.rows([e.text], seen) if of in ("", row.kind)]
+    judged.sort(key=lambda pair: len(pair[1].ids))
     found = np.full(len(examples), -np.inf)
-    for first in range(0, len(rows), size):
-        some = rows[first : first + size]
-        np.maximum.at(found, [row[0] for row in some], head.scores([row[1:] for row in some])[0].numpy())
+    for first in range(0, len(judged), size):
+        some = judged[first : first + size]
+        np.maximum.at(found, [i for i, _ in some], head.scores([row for _, row in some])[0].numpy())
     return found
 
 
@@ -199,35 +197,46 @@ def calibrate_long(
 ) -> GuardHead:  # fmt: skip
     """Let sentences of long texts count as far as a share `fpr` of harmless long requests exceeds the threshold."""
     head.config = replace(head.config, long_offset=0.0)
-    exceeded = float(np.quantile(logits(head, harmless, features), 1 - fpr, method="higher")) + 1e-4
-    head.config = replace(head.config, long_offset=max(0.0, exceeded - head.config.threshold))
+    highest = exceeded(logits(head, harmless, features), fpr)
+    head.config = replace(head.config, long_offset=max(0.0, highest - head.config.threshold))
     return head
 
 
 def calibrate(
-    head: GuardHead, scores: np.ndarray, unsafe: np.ndarray, shown: np.ndarray | None = None,
-    fpr: float = FALSE_POSITIVES,
+    head: GuardHead, typed: np.ndarray, unsafe: np.ndarray, printed: np.ndarray | None = None,
+    shown: np.ndarray | None = None, fpr: float = FALSE_POSITIVES,
 ) -> GuardHead:  # fmt: skip
     """Put P(unsafe) = 0.5 where a share `fpr` of the harmless validation requests is exceeded, and fit its slope.
 
     Args:
-        scores: logits of what is typed, by a head without offsets.
-        shown: of what has to do with a picture, -inf where there is none: it gets an offset by which the share holds
-            for it, too.
+        typed, printed, shown: logits of each kind of row by a head without offsets, -inf where there is none. What is
+            printed and what is shown get an offset each, by which the share holds for pictures, too: they let as many
+            of theirs pass, and together no more.
     """
-    shown = np.full(len(scores), -np.inf) if shown is None else shown
+    none = np.full(len(typed), -np.inf)
+    printed, shown = (none if part is None else part for part in (printed, shown))
     pictured = np.isfinite(shown)
-    typed, printed = ~unsafe & ~pictured, ~unsafe & pictured
-    apart = typed.sum() >= FEWEST and printed.sum() >= FEWEST
-
-    def exceeded(values: np.ndarray) -> float:
-        return float(np.quantile(values, 1 - fpr, method="higher")) + 1e-4
-
-    threshold = exceeded(scores[typed] if apart else np.maximum(scores, shown)[~unsafe])
-    offset = max(0.0, exceeded(shown[printed]) - threshold) if apart else 0.0
-    x = torch.tensor(np.maximum(scores, shown - offset) - threshold)
+    apart = min((~unsafe & ~pictured).sum(), (~unsafe & pictured).sum()) >= FEWEST
+    everything = np.maximum.reduce([typed, printed, shown])
+    threshold = exceeded(typed[~unsafe & ~pictured] if apart else everything[~unsafe], fpr)
+    offsets = [0.0, 0.0]
+    if apart:
+        parts = [part[~unsafe & pictured] for part in (printed, shown)]
+        for share in np.linspace(fpr, fpr / 2, 26):
+            offsets = [max(0.0, exceeded(part[np.isfinite(part)], share) - threshold) for part in parts]
+            either = np.maximum.reduce([part - offset for part, offset in zip(parts, offsets, strict=True)])
+            if (either > threshold).mean() <= fpr:
+                break
+    x = torch.tensor(np.maximum.reduce([typed, printed - offsets[0], shown - offsets[1]]) - threshold)
     y = torch.tensor(unsafe, dtype=torch.double)
     grid = [0.25 * 1.25**k for k in range(20)]
     temperature = min(grid, key=lambda t: F.binary_cross_entropy_with_logits(x / t, y).item())
-    head.config = replace(head.config, threshold=threshold, picture_offset=offset, temperature=temperature)
+    head.config = replace(
+        head.config, threshold=threshold, print_offset=offsets[0], picture_offset=offsets[1], temperature=temperature
+    )
     return head
+
+
+def exceeded(values: np.ndarray, share: float) -> float:
+    """What a share of the values is above; minus infinity of none."""
+    return float(np.quantile(values, 1 - share, method="higher")) + 1e-4 if len(values) else -math.inf
