@@ -253,25 +253,21 @@ def test_sentences_end_at_marks_and_lines_and_are_neither_tiny_nor_long():
     assert [w for words in cut for w in words] == split_words(" ".join(many)) and max(map(len, cut)) <= 32
 
 
-def test_two_sentences_at_a_time_are_judged_where_there_are_more():
+def test_each_of_several_sentences_is_judged():
     head = tiny(n_counted=1000, long_offset=0.5).eval()
-    text = "how do i bake. i bake the bread. do i bake bread. how do the bread bake"
+    said = ["how do i bake", "i bake the bread", "do i bake bread", "how do the bread bake"]
+    text = ". ".join(said)
     rows = head.rows([text])
-    pairs = (
-        "how do i bake i bake the bread",
-        "i bake the bread do i bake bread",
-        "do i bake bread how do the bread bake",
-    )
     whole = len(head.windows(text))
     assert [ids.tolist() for ids, *_ in rows[whole:]] == [
-        [list(r) for r in head.words.encode(p.split(), TYPED, False)] for p in pairs
+        [list(r) for r in head.words.encode(sentence.split(), TYPED, False)] for sentence in said
     ]
     assert all(head.offset(row) == 0.5 for row in rows)
     two = head.rows(["how do i bake. i bake the bread"])
-    assert [head.offset(row) for row in two] == [0, 0.5, 0.5]  # either by itself, and the whole as ever
+    assert [head.offset(row) for row in two] == [0, 0.5, 0.5]  # the whole as ever
     assert [len(ids) for ids, *_ in two] == [8, 4, 4]
     print_too = head.rows(["how"], [(text.replace(". ", ".\n"), None)])
-    assert sum(row.long for row in print_too) == len(print_too) - 1 and len(print_too) >= 1 + 2 * whole + 3
+    assert sum(row.long for row in print_too) == len(print_too) - 1 and len(print_too) >= 1 + 2 * whole + 4
     logits, _ = head.scores(rows)
     plain, _ = head(**collate([ids for ids, *_ in rows]))
     assert torch.allclose(plain - logits, torch.tensor([head.offset(row) for row in rows]))

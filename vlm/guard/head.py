@@ -13,7 +13,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, wr
 from vlm.config import from_dict
 from vlm.guard.int4 import dequantize, quantize
 from vlm.guard.taxonomy import CATEGORIES
-from vlm.guard.words import FIRST_PART, N_PARTS, PAD, PAIR, READ, TYPED, Words, sentences, split_words, windows
+from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, sentences, split_words, windows
 
 FORMAT, VERSION = "gated-vlm-guard", 5  # 2: counted words, sentences; 3, 4: rows of words in 8, 4 bits; 5: print apart
 MAX_PICTURE_TOKENS = 64
@@ -49,9 +48,8 @@ class HeadConfig:
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
         print_offset: by which what stands in a picture, read as if it had been typed, must exceed the threshold.
         picture_offset: by which what is typed, printed and shown together must exceed it.
-        long_offset: by which a text of more than two sentences must exceed the threshold, as a whole or in two
-            neighbouring sentences, and one of two sentences in either. None judges all texts as a whole, by the
-            threshold alone.
+        long_offset: by which a text of more than two sentences must exceed the threshold as a whole, and each sentence
+            of several. None judges all texts as a whole, by the threshold alone.
         model: fingerprint of the encoder whose features it was trained on, "" for none.
     """
 
@@ -148,8 +146,8 @@ class GuardHead(nn.Module):
 
         What is typed is judged alone, what stands in a picture as if it had been typed, and both together: neither
         harmless words beside a picture nor a harmless picture take anything away. Print counts as it was read and
-        mended, what is typed as it stands: who types "glock" does not mean a lock. Of two sentences each is judged too,
-        of more every two neighbours, typed and printed ones alike.
+        mended, what is typed as it stands: who types "glock" does not mean a lock. Of several sentences each is judged
+        too, typed and printed ones alike.
 
         Args:
             texts: each is judged by itself.
@@ -178,17 +176,11 @@ class GuardHead(nn.Module):
         return found
 
     def pieces(self, found: list[list[str]], mend: bool = True) -> list[Tensor]:
-        """Ids (T, K) of every two neighbouring sentences, as if typed; of two sentences, of each."""
+        """Ids (T, K) of each of several sentences, as if typed."""
         if self.config.long_offset is None or len(found) < 2:
             return []
         found = [self.words.repair(words) for words in found] if mend else found
-        ids = torch.tensor(self.words.encode([w for words in found for w in words], TYPED, False))  # (T, K)
-        ends = [0, *accumulate(map(len, found))]
-        size = 1 if len(found) == 2 else 2
-        pieces = [ids[start:end].clone() for start, end in zip(ends, ends[size:], strict=False)]
-        for piece in pieces:
-            piece[0, PAIR] = 0  # the first word has none before it
-        return pieces
+        return [torch.tensor(self.words.encode(words, TYPED, False)) for words in found]
 
     def scores(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Logits of unsafe (B,), those of long texts and of pictures lowered, and of the hazards (B, H), of `rows`."""

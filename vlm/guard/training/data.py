@@ -42,8 +42,8 @@ class Counts:
     beside: int = 400
     emoji: int = 1_400
     worlds: int = 800
-    headings: int = 16_000
-    printed: int = 14_000
+    headings: int = 30_000
+    printed: int = 20_000
     carriers: int = 6_000
     padded: int = 16_000
     answers: int = 4_000
