@@ -14,11 +14,12 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 PAD, TYPED, READ, UNKNOWN = range(4)  # rows of the embedding table before the words
 PAIR, FIRST_PART, N_PARTS = 4, 5, 21  # ids of a word: segment, whole, its row in the lexicon (0 for none), it and its
 # pair with the word before it among the counted (0 for none), and up to 16 hashed parts
+LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 WORD = re.compile(r"\w+(?:'\w+)*")
 SPACED = re.compile(r"(?<![\w'])(?:\w([ .*_|/\\-]{1,3})(?:\w\1){2,}\w)(?!\w)")  # k.i.l.l, k i l l
 LEET = str.maketrans("0134578@$!|€", "oieastbasiie")
@@ -134,8 +135,7 @@ class Words:
         """A word that is not known: a known one a letter away, two known ones, or itself."""
         if self.knows(word) or not 4 <= len(word) <= 24:
             return (word,)
-        shorter = self.shorter
-        near = {w for key in shortened(word) if key in shorter for w in shorter[key] if one_off(word, w)}
+        near = {w for w in one_away(word) if w in self.rows or w in self.meanings}
         common = [w for w in near if w in self.rows]
         if not common and len(word) > 5:
             for i in range(2, len(word) - 1):
@@ -143,16 +143,6 @@ class Words:
                     return word[:i], word[i:]
         best = sorted(common or near, key=lambda w: (w[0] != word[0], self.rows.get(w, 0), w))
         return (best[0] if best else word,)
-
-    @cached_property
-    def shorter(self) -> dict[str, list[str]]:
-        """The known words by what is left of them without one letter or none (as SymSpell finds them, Garbe 2012)."""
-        found: dict[str, list[str]] = {}
-        for word in dict.fromkeys((*self.vocabulary, *self.lexicon)):
-            if len(word) > 2:
-                for key in shortened(word):
-                    found.setdefault(key, []).append(word)
-        return found
 
     def counted(self, text: str) -> int:
         """The row of a word or a pair among the counted."""
@@ -169,16 +159,15 @@ class Words:
         return rows
 
 
-def shortened(word: str) -> set[str]:
-    """A word, and the word without each of its letters."""
-    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
-
-
-def one_off(a: str, b: str) -> bool:
-    """Whether one letter more, fewer or other, or two neighbours swapped, make b of a."""
-    i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    x, y = a[i:], b[i:]
-    return x[1:] == y or x == y[1:] or x[1:] == y[1:] or (x[:2] == y[1::-1] and x[2:] == y[2:])
+def one_away(word: str) -> Iterator[str]:
+    """What one letter more, fewer or other, or two neighbours swapped, make of a word."""
+    for i in range(len(word) + 1):
+        before, after = word[:i], word[i:]
+        yield from (f"{before}{letter}{after}" for letter in LETTERS)
+        if after:
+            yield before + after[1:]
+            yield from (f"{before}{letter}{after[1:]}" for letter in LETTERS)
+            yield before + after[1::-1] + after[2:]
 
 
 def windows(words: Sequence[str], size: int, overlap: int) -> list[list[str]]:
