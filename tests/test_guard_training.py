@@ -63,7 +63,7 @@ def test_no_family_and_no_template_crosses_splits(drawn):
 
 
 def test_alarming_words_stand_under_both_labels():
-    examples = prompts.examples(3, 6000, "train")
+    examples = prompts.examples(3, 20_000, "train")
     seen = {
         unsafe: {w for e in examples if e.unsafe is unsafe for w in split_words(e.text)} for unsafe in (True, False)
     }
@@ -119,9 +119,9 @@ def test_carriers_are_harmless_and_their_splits_apart():
 
 
 def test_headings_are_drawn_for_all():
-    found = prompts.examples(0, 400, "train", headings=True)
+    found = prompts.examples(0, 2000, "train", headings=True)
     started = [e for e in found if e.text.split()[0] in ("Steps", "Methods", "Ways", "Tips", "Techniques", "Guide:")]
-    assert {e.unsafe for e in started} == {True, False} and len(started) > 30
+    assert {e.unsafe for e in started} == {True, False} and len(started) > 120
 
 
 @pytest.mark.parametrize("action, expected", [

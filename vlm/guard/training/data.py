@@ -37,7 +37,7 @@ class Counts:
         repeats: how often each of AILuminate's prompts is taken.
     """
 
-    prompts: int = 100_000
+    prompts: int = 130_000
     typeset: int = 1_000
     beside: int = 400
     emoji: int = 1_400
