@@ -19,7 +19,7 @@ COMMON = 20_000  # the most frequent words, whose mean and main directions are t
 FARTHEST = 150_000  # of the words of letters; those after them are mostly names and misspellings
 
 
-def read_glove(path: Path, wanted: Container[str], count: int = 17_000, dim: int = 64) -> tuple[list[str], Tensor]:
+def read_glove(path: Path, wanted: Container[str], count: int = 16_600, dim: int = 64) -> tuple[list[str], Tensor]:
     """Words of letters, the most frequent first, and their vectors (n, dim) of unit length.
 
     Args:
