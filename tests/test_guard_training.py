@@ -224,6 +224,11 @@ def test_what_is_shown_has_a_threshold_of_its_own():
     calibrate(head, scores, unsafe, shown - 200, shown)  # the same ones: they need not share
     assert head.config.picture_offset == pytest.approx(head.config.print_offset + 200, abs=1e-3)
     assert (shown > head.config.threshold + head.config.picture_offset).sum() == 4
+    half = np.where(np.arange(300) < 250, shown, -np.inf)  # the rest has no print, and looks worse
+    calibrate(head, scores, unsafe, half, shown)
+    flagged = shown > head.config.threshold + head.config.picture_offset
+    assert (flagged[200:250].sum(), flagged[250:].sum()) == (0, 2)
+    assert (half > head.config.threshold + head.config.print_offset).sum() == 2
     calibrate(head, scores + 1000, unsafe, printed, shown)
     assert head.config.picture_offset == head.config.print_offset == 0  # never less than what is typed
     assert head.config.threshold > 1185

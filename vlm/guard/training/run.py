@@ -18,8 +18,8 @@ from vlm.guard.training.metrics import auroc, measure
 from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, train_head
 from vlm.guard.words import sentences
 
-HEAD = HeadConfig(dim=96, n_layers=2, n_heads=4, hidden_dim=192, n_buckets=2048, n_counted=2**18, meaning_dim=112)
-VALIDATION, PICTURED, TYPESET = 0.06, 0.1, 0.6  # of the training counts; of those with pictures; of those in print
+HEAD = HeadConfig(dim=112, n_layers=2, n_heads=4, hidden_dim=256, n_buckets=2048, n_counted=2**17, meaning_dim=112)
+VALIDATION, PICTURED, TYPESET = 0.06, 0.2, 0.6  # of the training counts; of those with pictures; of those in print
 PADDED = 2_000  # for validation, among sentences
 
 

@@ -210,8 +210,8 @@ def calibrate(
 
     Args:
         typed, printed, shown: logits of each kind of row by a head without offsets, -inf where there is none. What is
-            printed and what is shown get an offset each, by which the share holds for pictures, too: they let as many
-            of theirs pass, and together no more.
+            printed and what is shown get an offset each, by which the share holds for pictures with print and for those
+            without, too.
     """
     none = np.full(len(typed), -np.inf)
     printed, shown = (none if part is None else part for part in (printed, shown))
@@ -222,10 +222,13 @@ def calibrate(
     offsets = [0.0, 0.0]
     if apart:
         parts = [part[~unsafe & pictured] for part in (printed, shown)]
+        worded = np.isfinite(parts[0])  # what has print, and what is only shown: neither shall be flagged more often
         for share in np.linspace(fpr, fpr / 2, 26):
-            offsets = [max(0.0, exceeded(part[np.isfinite(part)], share) - threshold) for part in parts]
+            highest = exceeded(parts[0][worded], share), exceeded(parts[1][worded], share)
+            highest = highest[0], max(highest[1], exceeded(parts[1][~worded], fpr))
+            offsets = [max(0.0, value - threshold) for value in highest]
             either = np.maximum.reduce([part - offset for part, offset in zip(parts, offsets, strict=True)])
-            if (either > threshold).mean() <= fpr:
+            if not worded.any() or (either[worded] > threshold).mean() <= fpr:
                 break
     x = torch.tensor(np.maximum.reduce([typed, printed - offsets[0], shown - offsets[1]]) - threshold)
     y = torch.tensor(unsafe, dtype=torch.double)
