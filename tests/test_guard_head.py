@@ -209,7 +209,6 @@ def test_misread_words_are_mended():
         ("poisonlng", "poisoning"), ("ruuning htis", "running htis"), ("runs zibbleflop 00", "runs zibbleflop 00"),
     ):  # fmt: skip
         assert words.repair(split_words(text)) == meant.split(), text
-    assert words.encode(["ovre"], TYPED) == words.encode(["over"], TYPED)
 
 
 @pytest.mark.parametrize("a, b, near", [
@@ -250,7 +249,9 @@ def test_sentences_end_at_marks_and_lines_and_are_neither_tiny_nor_long():
     assert sentences("") == [] and sentences("one") == [["one"]]
     many = [f"w{i}x" for i in range(100)]
     cut = sentences(" ".join(many))
-    assert [w for words in cut for w in words] == split_words(" ".join(many)) and max(map(len, cut)) <= 32
+    assert [w for words in cut for w in words] == split_words(" ".join(many)) and list(map(len, cut)) == [25] * 4
+    assert sentences("Hi. How are you?") == [["hi", "how", "are", "you"]]
+    assert max(map(len, sentences("one two three. " + "a b. " * 100))) <= 32  # many short ones grow together
 
 
 def test_each_of_several_sentences_is_judged():
@@ -260,7 +261,7 @@ def test_each_of_several_sentences_is_judged():
     rows = head.rows([text])
     whole = len(head.windows(text))
     assert [ids.tolist() for ids, *_ in rows[whole:]] == [
-        [list(r) for r in head.words.encode(sentence.split(), TYPED, False)] for sentence in said
+        [list(r) for r in head.words.encode(sentence.split(), TYPED)] for sentence in said
     ]
     assert all(head.offset(row) == 0.5 for row in rows)
     two = head.rows(["how do i bake. i bake the bread"])

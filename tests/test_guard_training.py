@@ -23,6 +23,7 @@ from vlm.guard.training.train import (
     calibrate,
     calibrate_long,
     logits,
+    logits_by_kind,
     new_head,
     train_head,
     vocabulary,
@@ -71,7 +72,7 @@ def test_alarming_words_stand_under_both_labels():
         assert word in seen[True] and word in seen[False], word
 
 
-def test_no_single_word_decides_alone():
+def test_every_frame_holds_an_action():
     grammar = prompts.load_grammar()
     for name, frames in grammar.frames.items():
         assert frames, name
@@ -196,8 +197,8 @@ def test_a_head_learns_what_words_alone_do_not_tell():
     assert right.mean() > 0.95 and len(said) == 12
     again = train_head(examples, TINY, config, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), again.state_dict().values(), strict=True))
-    unigrams = BagOfWords().fit([Example(" ".join(sorted(e.text.split())), (), e.unsafe) for e in examples])
-    assert (unigrams.score([Example("bites dog man the", (), False)]) > 0).shape == (1,)
+    bags = [Example(" ".join(sorted(e.text.split())), (), e.unsafe) for e in examples]
+    assert ((BagOfWords().fit(bags).score(bags) > 0) == unsafe).mean() < 0.6
 
 
 def test_the_threshold_lets_five_percent_through():
@@ -209,42 +210,60 @@ def test_the_threshold_lets_five_percent_through():
     assert flagged[~unsafe].mean() == pytest.approx(0.04, abs=0.011) and flagged[unsafe].mean() > 0.5
 
 
-def test_what_is_shown_has_a_threshold_of_its_own():
-    head, unsafe = new_head(TINY, ["a"]), np.zeros(300, bool)
-    scores = np.concatenate([np.arange(200.0), np.zeros(100)])
+@pytest.fixture
+def seen():
+    """Harmless scores: 200 typed, 100 beside pictures; and what stands in those, lower and in the other order."""
+    typed = np.concatenate([np.arange(200.0), np.zeros(100)])
     shown = np.concatenate([np.full(200, -np.inf), np.arange(100.0) + 500])
     printed = np.concatenate([np.full(200, -np.inf), np.arange(100.0)[::-1] + 300])
-    calibrate(head, scores, unsafe, None, shown)
-    assert 185 < head.config.threshold < 195 and 590 < head.config.threshold + head.config.picture_offset < 600
-    assert head.config.print_offset == 0
-    calibrate(head, scores, unsafe, printed, shown)  # others' print than what is shown: each half of the share
-    offsets = np.array([[head.config.print_offset], [head.config.picture_offset]])
-    over = np.stack([printed, shown])[:, 200:] > head.config.threshold + offsets
-    assert over.sum(1).tolist() == [2, 2] and over.any(0).sum() == 4
-    calibrate(head, scores, unsafe, shown - 200, shown)  # the same ones: they need not share
+    return typed, printed, shown
+
+
+def over(head, scores, offset):
+    return scores > head.config.threshold + getattr(head.config, offset)
+
+
+def test_print_and_what_is_shown_share_the_false_alarms(seen):
+    head, unsafe, (typed, printed, shown) = new_head(TINY, ["a"]), np.zeros(300, bool), seen
+    calibrate(head, typed, unsafe, printed, shown)  # others' print than what is shown
+    assert 185 < head.config.threshold < 195
+    flagged = np.stack([over(head, printed, "print_offset"), over(head, shown, "picture_offset")])
+    assert flagged.sum(1).tolist() == [2, 2] and flagged.any(0).sum() == 4
+    calibrate(head, typed, unsafe, shown - 200, shown)  # the same ones: they need not share
     assert head.config.picture_offset == pytest.approx(head.config.print_offset + 200, abs=1e-3)
-    assert (shown > head.config.threshold + head.config.picture_offset).sum() == 4
-    half = np.where(np.arange(300) < 250, shown, -np.inf)  # the rest has no print, and looks worse
-    calibrate(head, scores, unsafe, half, shown)
-    flagged = shown > head.config.threshold + head.config.picture_offset
-    assert (flagged[200:250].sum(), flagged[250:].sum()) == (0, 2)
-    assert (half > head.config.threshold + head.config.print_offset).sum() == 2
-    calibrate(head, scores + 1000, unsafe, printed, shown)
-    assert head.config.picture_offset == head.config.print_offset == 0  # never less than what is typed
-    assert head.config.threshold > 1185
-    calibrate(head, scores[:230], unsafe[:230], printed[:230], shown[:230])  # too few to tell
-    assert head.config.picture_offset == 0 and head.config.threshold > 500
+    assert over(head, shown, "picture_offset").sum() == 4
+
+
+def test_pictures_without_print_are_flagged_no_more_often(seen):
+    head, unsafe, (typed, printed, shown) = new_head(TINY, ["a"]), np.zeros(300, bool), seen
+    some = np.where(np.arange(300) < 250, printed, -np.inf)  # the rest has no print, and looks worse
+    calibrate(head, typed, unsafe, some, shown)
+    assert over(head, shown, "picture_offset")[200:250].sum() == 0 and over(head, shown, "picture_offset").sum() == 2
+    assert over(head, some, "print_offset").sum() == 2
+    few = np.where(np.arange(300) < 210, printed, -np.inf)  # too few to tell
+    calibrate(head, typed, unsafe, few, shown)
+    assert head.config.print_offset == head.config.picture_offset and over(head, shown, "picture_offset").sum() == 4
+
+
+def test_pictures_never_have_a_lower_threshold(seen):
+    head, unsafe, (typed, printed, shown) = new_head(TINY, ["a"]), np.zeros(300, bool), seen
+    calibrate(head, typed + 1000, unsafe, printed, shown)
+    assert head.config.picture_offset == head.config.print_offset == 0 and head.config.threshold > 1185
+    calibrate(head, typed[:230], unsafe[:230], printed[:230], shown[:230])  # too few pictures to tell
+    assert head.config.picture_offset == head.config.print_offset == 0 and head.config.threshold > 500
+    with pytest.raises(ValueError, match="no harmless validation requests"):
+        calibrate(head, typed, np.ones(300, bool))
 
 
 def test_what_is_typed_printed_and_shown_is_scored_apart():
     head, states = new_head(replace(TINY, picture_dim=6), ["bread", "stab"]).eval(), torch.randn(2, 6)
     some = [Example("stab bread"), Example("bread", read="stab stab"), Example("", read="bread"), Example("stab")]
     features = [None, None, None, states]
-    whole, *parts = (logits(head, some, features, of=part) for part in ("", "typed", "printed", "shown"))
+    parts = np.stack(list(logits_by_kind(head, some, features).values()))
     assert np.isfinite(parts).T.tolist() == [
         [True, False, False], [True, True, True], [False, True, True], [True, False, True]
     ]  # fmt: skip
-    assert np.allclose(whole, np.max(parts, 0), atol=1e-5)
+    assert np.allclose(logits(head, some, features), parts.max(0), atol=1e-5)
 
 
 def test_batches_have_every_row_once_and_pictures_apart():

@@ -102,13 +102,14 @@ def evaluate_hazards(
 
     rows = read_ailuminate(ailuminate) if ailuminate else {"train": [], "val": [], "test": []}
     counts = TEXTS.scaled(share, TEXTS.repeats)
-    test = draw("test", seed + 1, replace(TEXTS, prompts=4_000, headings=600, carriers=30, repeats=1), rows["test"])
+    asked = replace(TEXTS, prompts=8_000, headings=1_200, carriers=30, padded=0, repeats=1)
+    test = draw("test", seed + 1, asked, rows["test"])
     safe = [e for e in test if not e.unsafe]
     found: dict[str, Any] = {}
     whole = None
     for left_out in ("", *sorted({e.category for e in test if e.unsafe}, key=lambda c: int(c[1:]))):
         head = train_head(draw("train", seed, counts, rows["train"], left_out), HEAD, TrainConfig(), seed)
-        val = draw("val", seed, TEXTS.scaled(VALIDATION), rows["val"], left_out)
+        val = draw("val", seed, replace(TEXTS.scaled(VALIDATION), padded=0), rows["val"], left_out)
         calibrate(head, logits(head, val), np.array([e.unsafe for e in val]))
         if not left_out:
             whole = head

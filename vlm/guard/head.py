@@ -24,7 +24,7 @@ from vlm.checkpoints.files import Weights, new_folder, read_json, write_json, wr
 from vlm.config import from_dict
 from vlm.guard.int4 import dequantize, quantize
 from vlm.guard.taxonomy import CATEGORIES
-from vlm.guard.words import FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, sentences, split_words, windows
+from vlm.guard.words import COUNTED, FIRST_PART, N_PARTS, PAD, READ, TYPED, Words, sentences, split_words, windows
 
 FORMAT, VERSION = "gated-vlm-guard", 5  # 2: counted words, sentences; 3, 4: rows of words in 8, 4 bits; 5: print apart
 MAX_PICTURE_TOKENS = 64
@@ -48,8 +48,8 @@ class HeadConfig:
         threshold, temperature: P(unsafe) = sigmoid((logit - threshold) / temperature).
         print_offset: by which what stands in a picture, read as if it had been typed, must exceed the threshold.
         picture_offset: by which what is typed, printed and shown together must exceed it.
-        long_offset: by which a text of more than two sentences must exceed the threshold as a whole, and each sentence
-            of several. None judges all texts as a whole, by the threshold alone.
+        long_offset: by which a text of more than two sentences, as `words.sentences` cuts them, must exceed the
+            threshold as a whole, and each sentence of several. None judges all as a whole, by the threshold alone.
         model: fingerprint of the encoder whose features it was trained on, "" for none.
     """
 
@@ -87,8 +87,8 @@ class Row(NamedTuple):
 
     ids: Tensor
     features: Tensor | None = None
-    kind: str = "typed"  # "printed": what a picture says, as if typed; "shown": what has to do with it altogether
-    long: bool = False  # of a text of several sentences
+    kind: str = "typed"  # "printed": what a picture says, as if typed; "shown": typed words, print and picture together
+    long: bool = False  # of a text of more than two sentences as a whole, or of one sentence of several
 
 
 class GuardHead(nn.Module):
@@ -126,18 +126,18 @@ class GuardHead(nn.Module):
         """Ids (T, K) of the first window of the typed words and of those read; see `windows` for all of them."""
         return self.windows(text, read)[0]
 
-    def windows(self, text: str, read: str = "", mend: bool = True) -> list[Tensor]:
-        """Ids (T, K) of every window of a request, none left out: windows of typed and of read words side by side.
+    def windows(self, text: str, read: str = "") -> list[Tensor]:
+        """Ids (T, K) of every window of a request, none left out: typed words as they stand, read ones mended."""
+        return self._windows(split_words(text), self.words.repair(split_words(read)))
 
-        `mend` takes unknown words for known ones a letter away, as readers of print need it.
-        """
+    def _windows(self, typed: list[str], seen: list[str]) -> list[Tensor]:
+        """Windows of typed and of read words side by side; the shorter one's last beside the longer one's others."""
         c = self.config
-        typed, seen = (windows(split_words(t), c.window, c.overlap) for t in (text, read))
-        n = max(len(typed), len(seen))
+        cut = [windows(words, c.window, c.overlap) for words in (typed, seen)]
         rows = []
-        for i in range(n):  # the shorter one's last window stands beside the longer one's others
-            ids = self.words.encode(typed[min(i, len(typed) - 1)], TYPED, mend)
-            ids += self.words.encode(seen[min(i, len(seen) - 1)], READ, mend)
+        for i in range(max(map(len, cut))):
+            both = zip(cut, (TYPED, READ), strict=True)
+            ids = [row for some, kind in both for row in self.words.encode(some[min(i, len(some) - 1)], kind)]
             rows.append(torch.tensor(ids, dtype=torch.long).view(-1, N_PARTS))
         return rows
 
@@ -154,36 +154,42 @@ class GuardHead(nn.Module):
             seen: words and features (S, C) of each picture.
         """
         typed = [text for text in texts if text.strip()]
-        printed = [read for read, _ in seen if read.strip()]
         if not seen and not typed:
             typed = [""]
-        cut = {text: sentences(text) for text in typed}
-        pieces = {text: self.pieces(found, mend=False) for text, found in cut.items()}
-        cut |= {read: sentences(" ".join(read.split())) for read in printed}
-        pieces |= {read: self.pieces(cut[read]) for read in printed}
-        long = {text: len(found) > 2 for text, found in cut.items()}  # of the whole
         found: list[Row] = []
         for text in typed:
-            found += [Row(ids, None, "typed", long[text]) for ids in self.windows(text, mend=False)]
-            found += [Row(ids, None, "typed", True) for ids in pieces[text]]
-        for read in printed:
-            found += [Row(ids, None, "printed", long[read]) for ids in self._readings("", read)]
-            found += [Row(ids, None, "printed", True) for ids in pieces[read]]
+            found += self._alone(text, [split_words(text)], "typed", mend=False)
+        readings = {read: self._readings(read) for read, _ in seen}
+        for read in (read for read, _ in seen if read.strip()):
+            found += self._alone(_one_line(read), readings[read], "printed", mend=True)
         for text in texts:
             for read, states in seen:
-                either = long.get(text, False) or long.get(read, False)
-                found += [Row(ids, states, "shown", either) for ids in self._readings(text, read)]
+                words, long = split_words(text), is_long(text) or is_long(_one_line(read))
+                for reading in readings[read]:
+                    both = self._windows(words, reading) if words else self._windows(reading, [])
+                    found += [Row(ids, states, "shown", long) for ids in both]
         return found
 
-    def pieces(self, found: list[list[str]], mend: bool = True) -> list[Tensor]:
-        """Ids (T, K) of each of several sentences, as if typed."""
-        if self.config.long_offset is None or len(found) < 2:
-            return []
-        found = [self.words.repair(words) for words in found] if mend else found
-        return [torch.tensor(self.words.encode(words, TYPED, False)) for words in found]
+    def _alone(self, text: str, readings: list[list[str]], kind: str, mend: bool) -> list[Row]:
+        """Rows of a text by itself, as if typed: its windows, as each of the readings has them, and its sentences."""
+        cut = sentences(text)
+        rows = [Row(ids, None, kind, len(cut) > 2) for words in readings for ids in self._windows(words, [])]
+        if self.config.long_offset is None or len(cut) < 2:
+            return rows
+        for words in cut:
+            said = [words, self.words.repair(words)] if mend else [words]
+            said = said[:1] if said[0] == said[-1] else said
+            rows += [Row(torch.tensor(self.words.encode(some, TYPED)), None, kind, True) for some in said]
+        return rows
+
+    def _readings(self, read: str) -> list[list[str]]:
+        """The words of print as they were read and, where that differs, mended."""
+        words = split_words(read)
+        mended = self.words.repair(words)
+        return [words] if mended == words else [words, mended]
 
     def scores(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """Logits of unsafe (B,), those of long texts and of pictures lowered, and of the hazards (B, H), of `rows`."""
+        """Logits of unsafe (B,), each lowered by its `offset`, and of the hazards (B, H), of `rows`."""
         logits, hazards = self(**collate([row.ids for row in rows], [row.features for row in rows]))
         return logits - torch.tensor([self.offset(row) for row in rows]), hazards
 
@@ -191,12 +197,6 @@ class GuardHead(nn.Module):
         """What is taken off a row's logit."""
         extra = {"printed": self.config.print_offset, "shown": self.config.picture_offset}.get(row.kind, 0.0)
         return extra + (self.config.long_offset or 0.0) * row.long
-
-    def _readings(self, text: str, read: str) -> list[Tensor]:
-        """Windows of typed words and print, as it was read and, where that differs, mended; print alone as if typed."""
-        both = [self.windows(text, read, mend) if text else self.windows(read, mend=mend) for mend in (False, True)]
-        same = all(map(torch.equal, *both)) if len(both[0]) == len(both[1]) else False
-        return both[0] if same else [*both[0], *both[1]]
 
     def forward(
         self, text_ids: Tensor, text_mask: Tensor,
@@ -218,7 +218,7 @@ class GuardHead(nn.Module):
         parts = []
         for segment in (TYPED, READ):
             mask = text_mask & (text_ids[..., 0] == segment)
-            found = self.wide((text_ids[..., 3:FIRST_PART] * mask[..., None]).flatten(1))[:, 0]
+            found = self.wide((text_ids[..., COUNTED:FIRST_PART] * mask[..., None]).flatten(1))[:, 0]
             parts.append(found.masked_fill(~mask.any(1), -torch.inf))
         return torch.stack(parts).amax(0).masked_fill(~text_mask.any(1), 0.0)
 
@@ -313,6 +313,16 @@ class GuardHead(nn.Module):
         whole = {name: dequantize(read[name], read[name + SCALE], dim) for name, (_, dim) in tables.items()}
         head.load_state_dict({name: whole.get(name, read[name].float()) for name in shapes})
         return head.eval()
+
+
+def is_long(text: str) -> bool:
+    """Whether a text has more than two sentences, as `sentences` cuts it."""
+    return len(sentences(text)) > 2
+
+
+def _one_line(read: str) -> str:
+    """Print whose lines do not end sentences."""
+    return " ".join(read.split())
 
 
 def is_guard(folder: str | os.PathLike) -> bool:

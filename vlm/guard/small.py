@@ -9,7 +9,7 @@ Notable here:
   the worst counts.
 - It judges the last message alone, and with what was said to the model before; an answer alone, and with its question,
   but without the picture, which was judged before the answer, unless the policy judges answers only.
-- S4 is refused by rule, without having been trained on: sexual words and words for minors in one window.
+- S4 is refused by rule, without having been trained on: sexual words and words for minors in one text.
 """
 
 import logging

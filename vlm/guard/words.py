@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 PAD, TYPED, READ, UNKNOWN = range(4)  # rows of the embedding table before the words
-PAIR, FIRST_PART, N_PARTS = 4, 5, 21  # ids of a word: segment, whole, its row in the lexicon (0 for none), it and its
-# pair with the word before it among the counted (0 for none), and up to 16 hashed parts
+COUNTED, FIRST_PART, N_PARTS = 3, 5, 21  # ids of a word: segment, whole, its row in the lexicon (0 for none), it and
+# its pair with the word before it among the counted (0 for none), and up to 16 hashed parts
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 WORD = re.compile(r"\w+(?:'\w+)*")
 SPACED = re.compile(r"(?<![\w'])(?:\w([ .*_|/\\-]{1,3})(?:\w\1){2,}\w)(?!\w)")  # k.i.l.l, k i l l
 LEET = str.maketrans("0134578@$!|€", "oieastbasiie")
-DISGUISED = re.compile(r"[^\W\d_]*[0134578@$!|€]+[^\W\d_][^\W_]*")  # a digit or sign before a letter of the same word
+DISGUISED = re.compile(r"[0134578@$!|€]+([^\W\d_][^\W_]*)?")  # digits or signs, and what follows of the same word
 TWINS = str.maketrans("абвгеіјкмнорстухѕԁɡһ" + "αβεικνορτυχ", "abbreijkmhopctyxsdgh" + "abeiknoptux")  # look-alikes
 
 SENTENCE_END, SHORTEST, LONGEST = re.compile(r"(?<=[.!?])\s+|\n+"), 3, 32  # words of a sentence
@@ -39,7 +39,7 @@ def normalise(text: str) -> str:
     text = "".join(c if c.isspace() else "" if unicodedata.category(c) in ("Cf", "Cc", "Mn", "Co", "Cn") else c
                    for c in text).casefold().translate(TWINS)  # fmt: skip
     text = SPACED.sub(lambda found: found[0].replace(found[1], ""), text)
-    return DISGUISED.sub(lambda found: found[0].translate(LEET), text)
+    return DISGUISED.sub(lambda found: found[0].translate(LEET) if found[1] else found[0], text)
 
 
 def split_words(text: str) -> list[str]:
@@ -50,16 +50,22 @@ def split_words(text: str) -> list[str]:
 def sentences(text: str) -> list[list[str]]:
     """The words of each sentence, which ends at a mark or a line's end.
 
-    Shorter ones than `SHORTEST` words belong to the one before, longer ones than `LONGEST` are cut.
+    Shorter ones than `SHORTEST` words belong to the one before, at the start to the one after; longer ones than
+    `LONGEST` are cut into even pieces.
     """
     found: list[list[str]] = []
     for sentence in SENTENCE_END.split(normalise(text)):
         words = split_words(sentence)
-        if found and len(words) < SHORTEST:
+        if found and min(len(words), len(found[-1])) < SHORTEST:
             found[-1] += words
         else:
-            found += windows(words, LONGEST, 0)
-    return [words for words in found if words]
+            found.append(words)
+    return [piece for words in found for piece in _even(words)]
+
+
+def _even(words: list[str]) -> list[list[str]]:
+    n = -(-len(words) // LONGEST)
+    return [words[len(words) * i // n : len(words) * (i + 1) // n] for i in range(n)]
 
 
 def parts(word: str) -> list[str]:
@@ -89,6 +95,7 @@ class Words:
         vocabulary: the words that are known whole, in the order of their rows.
         n_buckets: rows that parts are hashed to.
         lexicon: the words whose meaning is known, in the order of their rows from 1 on.
+        n_counted: rows that words and pairs of neighbours are hashed to, to be counted; 0 for none.
     """
 
     def __init__(self, vocabulary: Sequence[str], n_buckets: int, lexicon: Sequence[str] = (), n_counted: int = 0):
@@ -148,10 +155,9 @@ class Words:
         """The row of a word or a pair among the counted."""
         return 1 + zlib.crc32(text.encode()) % (self.n_counted - 1) if self.n_counted else 0
 
-    def encode(self, words: Sequence[str], segment: int, mend: bool = True) -> list[tuple[int, ...]]:
-        """N_PARTS ids for each word of a segment, `TYPED` or `READ`, or of what `repair` makes of them."""
+    def encode(self, words: Sequence[str], segment: int) -> list[tuple[int, ...]]:
+        """N_PARTS ids for each word of a segment, `TYPED` or `READ`."""
         rows = []
-        words = self.repair(words) if mend else words
         for i, word in enumerate(words):
             whole, meaning, *hashed = self.ids(word)
             pair = self.counted(f"{words[i - 1]} {word}") if i else 0
@@ -160,7 +166,7 @@ class Words:
 
 
 def one_away(word: str) -> Iterator[str]:
-    """What one letter more, fewer or other, or two neighbours swapped, make of a word."""
+    """What one letter of a to z or an apostrophe more, fewer or other, or two neighbours swapped, make of a word."""
     for i in range(len(word) + 1):
         before, after = word[:i], word[i:]
         yield from (f"{before}{letter}{after}" for letter in LETTERS)

@@ -15,7 +15,7 @@ from vlm.guard.training.ailuminate import read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
 from vlm.guard.training.data import Counts, draw, see
 from vlm.guard.training.metrics import auroc, measure
-from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, train_head
+from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, logits_by_kind, train_head
 from vlm.guard.words import sentences
 
 HEAD = HeadConfig(dim=112, n_layers=2, n_heads=4, hidden_dim=256, n_buckets=2048, n_counted=2**17, meaning_dim=112)
@@ -89,8 +89,8 @@ def _validate(head: GuardHead, examples: list, features: list, note: Callable[[s
     head.config = replace(head.config, print_offset=0.0, picture_offset=0.0, long_offset=None)
     long = np.array([len(sentences(e.read or e.text)) > 2 and e.source == "padded" for e in examples])
     plain = ~long & np.array([e.source != "answers" for e in examples])  # thresholds are those of requests
-    typed, printed, shown = (logits(head, examples, features, of=kind)[plain] for kind in ("typed", "printed", "shown"))
-    calibrate(head, typed, unsafe[plain], printed, shown)
+    parts = {kind: values[plain] for kind, values in logits_by_kind(head, examples, features).items()}
+    calibrate(head, parts["typed"], unsafe[plain], parts["printed"], parts["shown"])
     if (long & ~unsafe).any():
         harmless = np.flatnonzero(long & ~unsafe)
         calibrate_long(head, [examples[i] for i in harmless], [features[i] for i in harmless])

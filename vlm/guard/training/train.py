@@ -22,10 +22,10 @@ from torch.nn import functional as F
 from vlm.guard.head import HAZARDS, GuardHead, HeadConfig, Row, collate
 from vlm.guard.training import lexicon
 from vlm.guard.training.example import Example
-from vlm.guard.words import FIRST_PART, PAD, UNKNOWN, split_words
+from vlm.guard.words import COUNTED, FIRST_PART, PAD, UNKNOWN, split_words
 
 FALSE_POSITIVES = 0.05  # of harmless validation requests, where the threshold is put
-FEWEST = 100  # harmless requests of a kind by which a threshold may be put
+FEWEST, FEW = 100, 20  # harmless requests by which a threshold may be put, and an offset of those with print or without
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def fit_counts(head: GuardHead, ids: Sequence[Tensor], unsafe: Tensor, config: T
     transformer's."""
     drawn = torch.Generator().manual_seed(seed)
     alone = [n for n, i in enumerate(ids) if len(i) and (i[:, 0] == i[0, 0]).all()]  # in the rest either may decide
-    unsafe, rows = unsafe[alone], [ids[n][:, 3:FIRST_PART].flatten() for n in alone]
+    unsafe, rows = unsafe[alone], [ids[n][:, COUNTED:FIRST_PART].flatten() for n in alone]
     rows = [r[r > 0].long() for r in rows]
     wide = torch.nn.EmbeddingBag(head.config.n_counted, 1, mode="sum", sparse=True, _weight=head.wide.weight.data)
     rule = torch.optim.SparseAdam(wide.parameters(), config.count_lr)
@@ -169,26 +169,26 @@ def _noisy(batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def logits(
-    head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256,
-    of: str = "",
-) -> np.ndarray:  # fmt: skip
-    """The unsafe logit (n,) of each example: of what is judged of it the highest.
-
-    Args:
-        of: "typed", "printed" or "shown" for rows of that kind alone; -inf where there is none.
-    """
+def logits_by_kind(
+    head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None, size: int = 256
+) -> dict[str, np.ndarray]:
+    """The highest unsafe logit (n,) among an example's rows that are "typed", "printed" or "shown"; -inf for no row."""
     judged: list[tuple[int, Row]] = []
     for i, e in enumerate(examples):
         states = features[i] if features else None
-        seen = [(e.read, states)] if e.read or states is not None else []
-        judged += [(i, row) for row in head.rows([e.text], seen) if of in ("", row.kind)]
+        judged += [(i, row) for row in head.rows([e.text], [(e.read, states)] if e.read or states is not None else [])]
     judged.sort(key=lambda pair: len(pair[1].ids))
-    found = np.full(len(examples), -np.inf)
+    found = {kind: np.full(len(examples), -np.inf) for kind in ("typed", "printed", "shown")}
     for first in range(0, len(judged), size):
         some = judged[first : first + size]
-        np.maximum.at(found, [i for i, _ in some], head.scores([row for _, row in some])[0].numpy())
+        for (i, row), score in zip(some, head.scores([row for _, row in some])[0].tolist(), strict=True):
+            found[row.kind][i] = max(found[row.kind][i], score)
     return found
+
+
+def logits(head: GuardHead, examples: Sequence[Example], features: Sequence[Tensor | None] | None = None) -> np.ndarray:
+    """The unsafe logit (n,) of each example: of what is judged of it the highest."""
+    return np.maximum.reduce(list(logits_by_kind(head, examples, features).values()))
 
 
 def calibrate_long(
@@ -197,7 +197,7 @@ def calibrate_long(
 ) -> GuardHead:  # fmt: skip
     """Let sentences of long texts count as far as a share `fpr` of harmless long requests exceeds the threshold."""
     head.config = replace(head.config, long_offset=0.0)
-    highest = exceeded(logits(head, harmless, features), fpr)
+    highest = exceeded_by(logits(head, harmless, features), fpr)
     head.config = replace(head.config, long_offset=max(0.0, highest - head.config.threshold))
     return head
 
@@ -218,18 +218,10 @@ def calibrate(
     pictured = np.isfinite(shown)
     apart = min((~unsafe & ~pictured).sum(), (~unsafe & pictured).sum()) >= FEWEST
     everything = np.maximum.reduce([typed, printed, shown])
-    threshold = exceeded(typed[~unsafe & ~pictured] if apart else everything[~unsafe], fpr)
-    offsets = [0.0, 0.0]
+    threshold = exceeded_by(typed[~unsafe & ~pictured] if apart else everything[~unsafe], fpr)
+    offsets = (0.0, 0.0)
     if apart:
-        parts = [part[~unsafe & pictured] for part in (printed, shown)]
-        worded = np.isfinite(parts[0])  # what has print, and what is only shown: neither shall be flagged more often
-        for share in np.linspace(fpr, fpr / 2, 26):
-            highest = exceeded(parts[0][worded], share), exceeded(parts[1][worded], share)
-            highest = highest[0], max(highest[1], exceeded(parts[1][~worded], fpr))
-            offsets = [max(0.0, value - threshold) for value in highest]
-            either = np.maximum.reduce([part - offset for part, offset in zip(parts, offsets, strict=True)])
-            if not worded.any() or (either[worded] > threshold).mean() <= fpr:
-                break
+        offsets = _offsets(printed[~unsafe & pictured] - threshold, shown[~unsafe & pictured] - threshold, fpr)
     x = torch.tensor(np.maximum.reduce([typed, printed - offsets[0], shown - offsets[1]]) - threshold)
     y = torch.tensor(unsafe, dtype=torch.double)
     grid = [0.25 * 1.25**k for k in range(20)]
@@ -240,6 +232,30 @@ def calibrate(
     return head
 
 
-def exceeded(values: np.ndarray, share: float) -> float:
-    """What a share of the values is above; minus infinity of none."""
-    return float(np.quantile(values, 1 - share, method="higher")) + 1e-4 if len(values) else -math.inf
+def _offsets(printed: np.ndarray, shown: np.ndarray, fpr: float) -> tuple[float, float]:
+    """What lets a share `fpr` of harmless pictures with print exceed zero in either way, and of those without as many.
+
+    Both ways may let the more of them through the more these are the same ones: from half the share, where they never
+    are, to the whole.
+    """
+    worded = np.isfinite(printed)
+    if worded.sum() < FEW:  # nothing to go by: print as all else
+        return (both := max(0.0, exceeded_by(shown, fpr)), both)
+    least = exceeded_by(shown[~worded], fpr) if (~worded).sum() >= FEW else 0.0
+    for share in np.linspace(fpr, fpr / 2, 26):
+        of_print = max(0.0, exceeded_by(printed[worded], share))
+        of_all = max(0.0, exceeded_by(shown[worded], share), least)
+        if (np.maximum(printed - of_print, shown - of_all)[worded] > 0).mean() <= fpr:
+            break
+    return of_print, of_all
+
+
+def exceeded_by(values: np.ndarray, share: float) -> float:
+    """A value that at most a share of `values` is above.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not len(values):
+        raise ValueError("found no harmless validation requests, expected some to put the threshold by")
+    return float(np.quantile(values, 1 - share, method="higher")) + 1e-4
