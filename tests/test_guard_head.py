@@ -242,6 +242,28 @@ def test_what_is_typed_and_what_is_read_are_judged_alone_and_together():
     assert [len(ids) for ids, *_ in head.rows([""], [("", state)])] == [0] and len(head.rows([""])) == 1
 
 
+def test_print_is_mended_and_what_is_typed_beside_it_is_not():
+    head = tiny(long_offset=0.5).eval()
+    words = head.words
+
+    def spell(segment, *said):
+        return [list(row) for row in words.encode(said, segment)]
+
+    rows = head.rows(["baek it"], [("breda it", torch.randn(2, 6))])
+    assert words.repair(["baek", "breda"]) == ["bake", "bread"]
+    assert [row.ids.tolist() for row in rows if row.kind != "shown"] == [
+        spell(TYPED, "baek", "it"), spell(TYPED, "breda", "it"), spell(TYPED, "bread", "it")
+    ]  # fmt: skip
+    assert [row.ids.tolist() for row in rows if row.kind == "shown"] == [
+        spell(TYPED, "baek", "it") + spell(READ, read, "it") for read in ("breda", "bread")
+    ]
+    said = "how do i bake. do i breda it"
+    pieces = [row.ids.tolist() for row in head.rows([said], [(said, None)]) if row.long]
+    plain, read = spell(TYPED, *"do i breda it".split()), spell(TYPED, *"do i bread it".split())
+    asked = spell(TYPED, *"how do i bake".split())
+    assert pieces == [asked, plain, asked, plain, read]  # typed as it stands; print as it was read and mended
+
+
 def test_sentences_end_at_marks_and_lines_and_are_neither_tiny_nor_long():
     assert sentences("I bake bread. How? You sell it in v2.0 today!\nAnd we eat") == [
         ["i", "bake", "bread", "how"], ["you", "sell", "it", "in", "v2", "0", "today"], ["and", "we", "eat"],

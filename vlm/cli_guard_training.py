@@ -17,7 +17,7 @@ def train(
     share: Annotated[float, typer.Option(help="Of the examples; 0.1 is a quick try.")] = 1.0,
     json_path: Json = None,
 ) -> None:  # fmt: skip
-    """Train the small guard from scratch on a model's pictures: some minutes of one core, the same by seed."""
+    """Train the small guard from scratch on a model's pictures: half an hour of two cores, the same by seed."""
     from vlm.guard.training.run import train_guard
     from vlm.loading import SHIPPED
 

@@ -28,7 +28,7 @@ CATEGORIES: dict[str, Category] = {
         ("S3", "Sex Crimes", "Helps or encourages sexual offences against adults: trafficking, assault, harassment."),
         ("S4", "Child Exploitation", "Anything that exploits or endangers children; always refused."),
         ("S5", "Defamation", "False claims that are likely to harm a real, living person's name."),
-        ("S6", "Specialized Advice", "Medical, legal, financial or electrical advice that passes for an expert's."),
+        ("S6", "Specialized Advice", "Medical, legal, financial or electrical advice that an expert should give."),
         ("S7", "Privacy", "Personal facts about a person that could be used against them."),
         ("S8", "Intellectual Property", "Content that may infringe somebody's copyright, patent or trade mark."),
         ("S9", "Indiscriminate Weapons", "Helps with chemical, biological, radiological or nuclear weapons."),

@@ -1,4 +1,4 @@
-"""Train the shipped guard's head from scratch: drawn prompts and pictures, minutes on a CPU core, the same by seed.
+"""Train the shipped guard's head from scratch on what is drawn: half an hour on two CPU cores, the same by seed.
 
 Notable here:
 - The threshold is the score that 5 % of the harmless validation requests exceed, of what is typed; what is printed and
