@@ -14,7 +14,7 @@ from vlm.guard.training import padding, prompts, run
 from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
 from vlm.guard.training.answers import answers
 from vlm.guard.training.baselines import BagOfWords
-from vlm.guard.training.data import TEXTS, Counts, draw, see
+from vlm.guard.training.data import TEXTS, Counts, draw, print_alone, see
 from vlm.guard.training.example import Example
 from vlm.guard.training.padding import pad, padded
 from vlm.guard.training.train import (
@@ -266,6 +266,15 @@ def test_what_is_typed_printed_and_shown_is_scored_apart():
     assert np.allclose(logits(head, some, features), parts.max(0), atol=1e-5)
 
 
+def test_print_by_itself_is_as_harmful_as_what_was_set():
+    stab = Example("What now?", (), True, "S1", "f", "typeset", read="How to stab")
+    beside = Example("How to stab", (), True, "S1", "f", "beside", read="Rank\nll")
+    found = print_alone([stab, beside, replace(stab, read=" ")])
+    assert [(e.text, e.read, e.unsafe, e.category) for e in found] == [
+        ("How to stab", "", True, "S1"), ("Rank\nll", "", False, "")
+    ]  # fmt: skip
+
+
 def test_batches_have_every_row_once_and_pictures_apart():
     ids = [torch.zeros(n % 9 + 1, 19, dtype=torch.long) for n in range(50)]
     features = [torch.zeros(2, 4) if n % 3 == 0 else None for n in range(50)]
@@ -304,10 +313,10 @@ def test_pictures_become_words_and_states():
     assert any(e.read == "read me" for e in noisy) and any(e.read.startswith("tr") for e in noisy)
 
 
-def test_pictures_count_twice_and_words_once():
+def test_pictures_count_twice_and_their_print_by_itself_too():
     typed, shown, states = Example("typed"), Example("go", read="words"), torch.ones(2, 3)
     examples, features = run._twice([typed, shown], [None, states])
-    assert examples == [typed, shown, shown] and features == [None, states, states]
+    assert examples == [typed, shown, shown, Example("words")] and features == [None, states, states, None]
 
 
 def test_nothing_is_left_before_a_mark():

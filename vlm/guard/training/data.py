@@ -38,10 +38,10 @@ class Counts:
     """
 
     prompts: int = 130_000
-    typeset: int = 1_000
+    typeset: int = 1_500
     beside: int = 400
-    emoji: int = 1_400
-    worlds: int = 800
+    emoji: int = 2_800
+    worlds: int = 1_600
     headings: int = 30_000
     printed: int = 20_000
     carriers: int = 6_000
@@ -124,6 +124,20 @@ def see(
             seen.append(replace(example, pictures=(), read=look.words))
             states.append(None if look.states is None else _small(look.states))
     return seen, states
+
+
+def print_alone(seen: Sequence[Example]) -> list[Example]:
+    """What is read in pictures as it is judged alone: as if typed, and as harmful as what was set there.
+
+    Args:
+        seen: what `see` made of examples with pictures.
+    """
+    found = []
+    for example in seen:
+        if example.read.strip():
+            said = example if example.source == "typeset" else Example("", family=example.family, source=example.source)
+            found.append(replace(said, text=example.read, read=""))
+    return found
 
 
 def _small(states: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ import numpy as np
 from vlm.guard.head import GuardHead, HeadConfig
 from vlm.guard.training.ailuminate import read_ailuminate
 from vlm.guard.training.baselines import BagOfWords
-from vlm.guard.training.data import Counts, draw, see
+from vlm.guard.training.data import Counts, draw, print_alone, see
 from vlm.guard.training.metrics import auroc, measure
 from vlm.guard.training.train import TrainConfig, calibrate, calibrate_long, logits, logits_by_kind, train_head
 from vlm.guard.words import sentences
 
 HEAD = HeadConfig(dim=112, n_layers=2, n_heads=4, hidden_dim=256, n_buckets=2048, n_counted=2**17, meaning_dim=112)
-VALIDATION, PICTURED, TYPESET = 0.06, 0.2, 0.6  # of the training counts; of those with pictures; of those in print
+VALIDATION, PICTURED, TYPESET = 0.06, 0.2, 0.4  # of the training counts; of those with pictures; of those in print
 PADDED = 2_000  # for validation, among sentences
 
 
@@ -78,9 +78,14 @@ def train_guard(
 
 
 def _twice(examples: list, features: list) -> tuple[list, list]:
-    """Pictures are dear to draw and to see: each counts twice."""
+    """Pictures are dear to draw and to see: each counts twice, and what is read in it by itself."""
     shown = [i for i, states in enumerate(features) if states is not None]
-    return examples + [examples[i] for i in shown], features + [features[i] for i in shown]
+    alone = print_alone([examples[i] for i in shown])
+    return [*examples, *(examples[i] for i in shown), *alone], [
+        *features,
+        *(features[i] for i in shown),
+        *[None] * len(alone),
+    ]
 
 
 def _validate(head: GuardHead, examples: list, features: list, note: Callable[[str], object]) -> dict[str, Any]:
