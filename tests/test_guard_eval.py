@@ -11,7 +11,7 @@ from PIL import Image
 from vlm.guard import datasets, evaluate
 from vlm.guard.policy import Policy, Verdict
 from vlm.guard.training.example import Example
-from vlm.guard.training.metrics import auprc, auroc, measure
+from vlm.guard.training.metrics import auprc, auroc, measure, recall_at
 
 
 def test_auroc_is_the_share_of_pairs():
@@ -20,6 +20,12 @@ def test_auroc_is_the_share_of_pairs():
     a, b = scores[unsafe][:, None], scores[~unsafe][None]
     assert auroc(scores, unsafe) == pytest.approx(float((a > b).mean() + 0.5 * (a == b).mean()))
     assert np.isnan(auroc(scores, np.ones(60, bool)))
+
+
+def test_recall_where_five_percent_of_the_safe_ones_are_flagged():
+    scores, unsafe = np.arange(200.0), np.arange(200) % 2 == 1
+    assert recall_at(scores, unsafe) == pytest.approx(0.05) and recall_at(scores + 50 * unsafe, unsafe) == 0.3
+    assert recall_at(np.ones(200), unsafe) == 0.0 and np.isnan(recall_at(scores, unsafe | True))
 
 
 def test_auprc_is_average_precision():

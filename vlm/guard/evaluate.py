@@ -23,7 +23,7 @@ from vlm.guard.training.example import Example
 from vlm.guard.training.metrics import measure
 from vlm.guard.training.padding import pad
 
-COLUMNS = ("precision", "recall", "f1", "fpr", "auroc", "auprc")
+COLUMNS = ("precision", "recall", "f1", "fpr", "auroc", "auprc", "recall_at_5")
 PADDED, SENTENCES = 600, (0, 1, 3, 6)  # requests that are measured among so many harmless sentences
 
 
@@ -149,7 +149,7 @@ def run_baselines(folder: Path, examples: Sequence[Example], guard: Any) -> dict
     for name, part in bare.items():
         head = GuardHead.load(folder / name)
         scores = logits(head, part, states if head.config.picture_dim else None)
-        found[name] = scores, scores > head.config.threshold
+        found[name] = scores.round(4), scores > head.config.threshold  # the same words in another batch are ties
     return found
 
 

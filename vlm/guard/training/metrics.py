@@ -26,6 +26,13 @@ def auprc(scores: np.ndarray, unsafe: np.ndarray) -> float:
     return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / unsafe.sum())
 
 
+def recall_at(scores: np.ndarray, unsafe: np.ndarray, fpr: float = 0.05) -> float:
+    """The share of unsafe ones above what at most a share `fpr` of the safe ones exceeds; nan without both kinds."""
+    if unsafe.all() or not unsafe.any():
+        return float("nan")
+    return float((scores[unsafe] > np.quantile(scores[~unsafe], 1 - fpr, method="higher")).mean())
+
+
 def _share(hits: int, of: int) -> float:
     return hits / of if of else float("nan")
 
@@ -37,6 +44,7 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {  
     "fpr": lambda s, f, u: _share((f & ~u).sum(), (~u).sum()),
     "auroc": lambda s, f, u: auroc(s, u),
     "auprc": lambda s, f, u: auprc(s, u),
+    "recall_at_5": lambda s, f, u: recall_at(s, u),
 }
 
 
