@@ -22,12 +22,13 @@ VOCABULARY = ["zebra", "gnu", "horse"]
 
 
 class WordHead(GuardHead):
-    """Sure of harm where the word zebra stands among what it is given, whole; S9 beside S1 where gnu does as well."""
+    """Sure of harm where the word zebra stands among what it is given, whole; of S9 where gnu does, with horse of S1 too."""
 
     def forward(self, text_ids, text_mask, picture_features=None, picture_mask=None):
-        zebra, gnu = (((text_ids[..., 1] == self.words.rows[w]) & text_mask).any(1) for w in ("zebra", "gnu"))
+        zebra, gnu, horse = (((text_ids[..., 1] == self.words.rows[w]) & text_mask).any(1) for w in VOCABULARY)
         hazards = torch.full((len(text_ids), len(HAZARDS)), -5.0)
-        hazards[:, HAZARDS.index("S1")] = -2.0
+        hazards[:, HAZARDS.index("S4")] = 9.0  # it was never trained
+        hazards[:, HAZARDS.index("S1")] = torch.where(horse, 2.0, -2.0)
         hazards[:, HAZARDS.index("S9")] = torch.where(gnu, 3.0, -5.0)
         return torch.where(zebra, 4.0, -4.0), hazards
 
@@ -64,6 +65,7 @@ def test_words_are_found_in_whatever_dress(text):
 
 def test_hazards_beside_the_likeliest():
     assert guard().check([user("a zebra and a gnu")]).categories == ("S9",)
+    assert guard().check([user("a zebra, a gnu and a horse")]).categories == ("S1", "S9")
     assert guard().check([user("a gnu")]).safe
 
 

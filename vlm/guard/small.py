@@ -33,6 +33,8 @@ from vlm.image import open_image
 
 log = logging.getLogger("vlm.guard")
 ROWS = 64  # windows that are judged at once
+LIKELY = 0.2  # the probability from which a hazard is named beside the likeliest
+TRAINED = tuple(hazard != ALWAYS_REFUSED for hazard in HAZARDS)
 MINORS = re.compile(
     r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
     r"little (?:girl|boy)s?|young (?:girl|boy)s?|teen(?:age|ager|agers|s)?|(?:[1-9]|1[0-7])[ -]years?[ -]olds?)\b"
@@ -129,13 +131,12 @@ class SmallGuard:
         return worst(verdicts)
 
     def _verdict(self, score: float, hazards: torch.Tensor) -> Verdict:
-        """One row's: its likeliest hazard, and others that are likely by themselves."""
+        """One row's: its likeliest hazard, and others that are likely, too."""
         if score < self.policy.lowest:
             return Verdict(True, score=score)
-        likely = [h for h in HAZARDS if h != ALWAYS_REFUSED]
-        chances = {h: float(hazards[HAZARDS.index(h)].sigmoid()) for h in likely}
-        best = max(likely, key=chances.__getitem__)
-        return Verdict(False, tuple(h for h in likely if h == best or chances[h] > 0.5), score)
+        chances = hazards.masked_fill(torch.tensor(TRAINED).logical_not(), -torch.inf).softmax(-1).tolist()
+        least = min(max(chances), LIKELY)
+        return Verdict(False, tuple(h for h, chance in zip(HAZARDS, chances, strict=True) if chance >= least), score)
 
     def _open(self) -> tuple[Reader, int]:
         wanted, dim, engine = self.head.config.model, self.head.config.picture_dim, self._offered
