@@ -22,7 +22,7 @@ VOCABULARY = ["zebra", "gnu", "horse"]
 
 
 class WordHead(GuardHead):
-    """Sure of harm where the word zebra stands among what it is given, whole; of S9 where gnu does, with horse of S1 too."""
+    """Sure of harm where the word zebra stands among what it is given; of S9 where gnu does, with horse of S1."""
 
     def forward(self, text_ids, text_mask, picture_features=None, picture_mask=None):
         zebra, gnu, horse = (((text_ids[..., 1] == self.words.rows[w]) & text_mask).any(1) for w in VOCABULARY)
