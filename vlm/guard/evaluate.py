@@ -2,7 +2,7 @@
 
 Notable here:
 - Baselines are trained on the guard's own data (vlm/guard/training/baselines.py) and see the same print.
-- The threshold is the guard's own, fixed before any of this was read.
+- The threshold is the guard's own, fixed on validation data alone.
 - How many requests stand word for word in the training data is said, and left out of a second row where there are any.
 """
 
@@ -149,7 +149,7 @@ def run_baselines(folder: Path, examples: Sequence[Example], guard: Any) -> dict
     for name, part in bare.items():
         head = GuardHead.load(folder / name)
         scores = logits(head, part, states if head.config.picture_dim else None)
-        found[name] = scores.round(4), scores > head.config.threshold  # the same words in another batch are ties
+        found[name] = scores.round(4), scores > head.config.threshold  # in batches of other sizes sums round otherwise
     return found
 
 

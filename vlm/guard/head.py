@@ -4,7 +4,7 @@ Notable here:
 - The sequence is [typed words] + [words read from the picture] + [picture tokens]; text alone is the same model with a
   shorter sequence.
 - The picture tokens are those of the frozen encoder that the answer uses anyway, so a picture is encoded once.
-- The score is calibrated: 0.5 is the threshold that was fixed on the validation data before any test was opened.
+- The score is calibrated: 0.5 is the threshold that was fixed on validation data alone.
 
 Shapes: B requests, T words, K = N_PARTS ids of a word, S picture tokens, C encoder.dim, D dim, H hazards (13).
 """

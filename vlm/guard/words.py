@@ -34,7 +34,8 @@ BY_LAST = {last: [pair for pair in ENDINGS if pair[0][-1] == last] for last in {
 
 
 def normalise(text: str) -> str:
-    """Text in lower case without what hides words: marks, zero-width signs, look-alikes, leetspeak, s p a c e s."""
+    """Text in lower case without what hides words: marks, zero-width signs, look-alikes, leetspeak before a letter,
+    s p a c e s."""
     text = unicodedata.normalize("NFKD", text.replace("’", "'"))
     text = "".join(c if c.isspace() else "" if unicodedata.category(c) in ("Cf", "Cc", "Mn", "Co", "Cn") else c
                    for c in text).casefold().translate(TWINS)  # fmt: skip

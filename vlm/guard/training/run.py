@@ -78,7 +78,7 @@ def train_guard(
 
 
 def _twice(examples: list, features: list) -> tuple[list, list]:
-    """Pictures are dear to draw and to see: each counts twice, and what is read in it by itself."""
+    """Pictures are dear to draw and to see: each counts twice, and the print read in it once more, as if typed."""
     shown = [i for i, states in enumerate(features) if states is not None]
     alone = print_alone([examples[i] for i in shown])
     return [*examples, *(examples[i] for i in shown), *alone], [
@@ -116,7 +116,7 @@ def _shares(found: dict[str, Any]) -> str:
 def _train_baselines(
     folder: Path, seen: dict, head_config: HeadConfig, config: TrainConfig, seed: int, note: Callable[[str], object]
 ) -> dict[str, Any]:
-    """Bag of words, a head that reads what is typed alone, and one that has the picture alone."""
+    """Bag of words, a head that has no pictures (but print by itself, as if typed), and one that has them alone."""
     folder.mkdir(parents=True, exist_ok=True)
     found, (examples, features), (val, val_features) = {}, seen["train"], seen["val"]
     bag = BagOfWords().fit(examples, seed)

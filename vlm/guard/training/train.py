@@ -37,6 +37,7 @@ class TrainConfig:
         embed_lr: of the words' rows, most of which are met in few batches.
         hazard_weight: of the loss that names the hazard.
         unknown, bare, dropped: shares of words whose whole-word row is left out, all but their meaning, or everything.
+        smoothing: of the labels.
         count_lr, count_epochs: of the counted words and pairs.
         max_words: of the vocabulary, the most frequent.
         min_count: how often a word must occur to be known whole.
