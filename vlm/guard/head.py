@@ -153,38 +153,29 @@ class GuardHead(nn.Module):
             texts: each is judged by itself.
             seen: words and features (S, C) of each picture.
         """
-        typed = [text for text in texts if text.strip()]
-        if not seen and not typed:
-            typed = [""]
+        typed = [(text, [split_words(text)], sentences(text)) for text in texts]
+        printed = [(read, self._readings(split_words(read)), sentences(" ".join(read.split()))) for read, _ in seen]
         found: list[Row] = []
-        for text in typed:
-            found += self._alone(text, [split_words(text)], "typed", mend=False)
-        readings = {read: self._readings(read) for read, _ in seen}
-        for read in (read for read, _ in seen if read.strip()):
-            found += self._alone(_one_line(read), readings[read], "printed", mend=True)
-        for text in texts:
-            for read, states in seen:
-                words, long = split_words(text), is_long(text) or is_long(_one_line(read))
-                for reading in readings[read]:
+        for kind, some in (("typed", typed), ("printed", printed)):
+            for text, readings, cut in some:
+                found += self._alone(readings, cut, kind) if text.strip() else []
+        for _, (words,), cut in typed:
+            for (_, readings, lines), (_, states) in zip(printed, seen, strict=True):
+                for reading in readings:
                     both = self._windows(words, reading) if words else self._windows(reading, [])
-                    found += [Row(ids, states, "shown", long) for ids in both]
-        return found
+                    found += [Row(ids, states, "shown", max(len(cut), len(lines)) > 2) for ids in both]
+        return found or self._alone([[]], [], "typed")
 
-    def _alone(self, text: str, readings: list[list[str]], kind: str, mend: bool) -> list[Row]:
-        """Rows of a text by itself, as if typed: its windows, as each of the readings has them, and its sentences."""
-        cut = sentences(text)
+    def _alone(self, readings: list[list[str]], cut: list[list[str]], kind: str) -> list[Row]:
+        """Rows of a text by itself, as if typed: the windows of each reading of it, and its sentences."""
         rows = [Row(ids, None, kind, len(cut) > 2) for words in readings for ids in self._windows(words, [])]
         if self.config.long_offset is None or len(cut) < 2:
             return rows
-        for words in cut:
-            said = [words, self.words.repair(words)] if mend else [words]
-            said = said[:1] if said[0] == said[-1] else said
-            rows += [Row(torch.tensor(self.words.encode(some, TYPED)), None, kind, True) for some in said]
-        return rows
+        said = [some for words in cut for some in (self._readings(words) if kind == "printed" else [words])]
+        return rows + [Row(torch.tensor(self.words.encode(words, TYPED)), None, kind, True) for words in said]
 
-    def _readings(self, read: str) -> list[list[str]]:
+    def _readings(self, words: list[str]) -> list[list[str]]:
         """The words of print as they were read and, where that differs, mended."""
-        words = split_words(read)
         mended = self.words.repair(words)
         return [words] if mended == words else [words, mended]
 
@@ -313,16 +304,6 @@ class GuardHead(nn.Module):
         whole = {name: dequantize(read[name], read[name + SCALE], dim) for name, (_, dim) in tables.items()}
         head.load_state_dict({name: whole.get(name, read[name].float()) for name in shapes})
         return head.eval()
-
-
-def is_long(text: str) -> bool:
-    """Whether a text has more than two sentences, as `sentences` cuts it."""
-    return len(sentences(text)) > 2
-
-
-def _one_line(read: str) -> str:
-    """Print whose lines do not end sentences."""
-    return " ".join(read.split())
 
 
 def is_guard(folder: str | os.PathLike) -> bool:

@@ -34,7 +34,7 @@ from vlm.image import open_image
 log = logging.getLogger("vlm.guard")
 ROWS = 64  # windows that are judged at once
 LIKELY = 0.2  # the probability from which a hazard is named beside the likeliest
-TRAINED = tuple(hazard != ALWAYS_REFUSED for hazard in HAZARDS)
+UNTRAINED = torch.tensor([HAZARDS.index(ALWAYS_REFUSED)])
 MINORS = re.compile(
     r"\b(child(?:ren|s|hood)?|kids?|a minor|minors|toddlers?|infants?|underage|preteens?|schoolgirls?|schoolboys?|"
     r"little (?:girl|boy)s?|young (?:girl|boy)s?|teen(?:age|ager|agers|s)?|(?:[1-9]|1[0-7])[ -]years?[ -]olds?)\b"
@@ -134,7 +134,7 @@ class SmallGuard:
         """One row's: its likeliest hazard, and others that are likely, too."""
         if score < self.policy.lowest:
             return Verdict(True, score=score)
-        chances = hazards.masked_fill(torch.tensor(TRAINED).logical_not(), -torch.inf).softmax(-1).tolist()
+        chances = hazards.index_fill(0, UNTRAINED, -torch.inf).softmax(-1).tolist()
         least = min(max(chances), LIKELY)
         return Verdict(False, tuple(h for h, chance in zip(HAZARDS, chances, strict=True) if chance >= least), score)
 

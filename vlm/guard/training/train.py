@@ -241,7 +241,8 @@ def _offsets(printed: np.ndarray, shown: np.ndarray, fpr: float) -> tuple[float,
     """
     worded = np.isfinite(printed)
     if worded.sum() < FEW:  # nothing to go by: print as all else
-        return (both := max(0.0, exceeded_by(shown, fpr)), both)
+        both = max(0.0, exceeded_by(shown, fpr))
+        return both, both
     least = exceeded_by(shown[~worded], fpr) if (~worded).sum() >= FEW else 0.0
     for share in np.linspace(fpr, fpr / 2, 26):
         of_print = max(0.0, exceeded_by(printed[worded], share))
