@@ -85,6 +85,31 @@ def _twice(examples: list, features: list) -> tuple[list, list]:
     return examples, [*features, *(features[i] for i in shown), *(None for _ in alone)]
 
 
+def _validate(head: GuardHead, examples: list, features: list, note: Callable[[str], object]) -> dict[str, Any]:
+    """Put the threshold where 5 % of the harmless validation requests are, and say what it finds there."""
+    unsafe = np.array([e.unsafe for e in examples])
+    head.config = replace(head.config, print_offset=0.0, picture_offset=0.0, long_offset=None)
+    long = np.array([len(sentences(e.read or e.text)) > 2 and e.source == "padded" for e in examples])
+    plain = ~long & np.array([e.source != "answers" for e in examples])  # thresholds are those of requests
+    parts = {kind: values[plain] for kind, values in logits_by_kind(head, examples, features).items()}
+    calibrate(head, parts["typed"], unsafe[plain], parts["printed"], parts["shown"])
+    if (long & ~unsafe).any():
+        harmless = np.flatnonzero(long & ~unsafe)
+        calibrate_long(head, [examples[i] for i in harmless], [features[i] for i in harmless])
+    scores = logits(head, examples, features)
+    found = {"all": measure(scores, scores > head.config.threshold, unsafe)}
+    for source in sorted({e.source for e in examples}):
+        rows = np.array([e.source == source for e in examples])
+        found[source] = measure(scores[rows], scores[rows] > head.config.threshold, unsafe[rows])
+        against = scores[rows | ~unsafe], unsafe[rows | ~unsafe]  # a source of one kind is ranked among the others'
+        note(f"validation, {source}: n {rows.sum()}, AUROC {auroc(*against):.3f}, {_shares(found[source])}")
+    return found
+
+
+def _shares(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {found[name][0]:.3f}" for name in ("recall", "fpr") if found[name] is not None)
+
+
 def _train_baselines(
     folder: Path, seen: dict, head_config: HeadConfig, config: TrainConfig, seed: int, note: Callable[[str], object]
 ) -> dict[str, Any]:
