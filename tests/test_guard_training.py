@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vlm.guard.head import HeadConfig
-from vlm.guard.small import SEXUAL
+from vlm.guard.small import SEXUAL, SmallGuard
 from vlm.guard.training import padding, prompts, run
 from vlm.guard.training.ailuminate import YOUNG, read_ailuminate
 from vlm.guard.training.answers import answers
@@ -29,6 +29,7 @@ from vlm.guard.training.train import (
     vocabulary,
 )  # fmt: skip
 from vlm.guard.words import split_words
+from vlm.loading import SHIPPED
 
 TINY = HeadConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16, n_buckets=64, window=16, overlap=4, dropout=0.0)
 
@@ -378,3 +379,22 @@ def test_every_hazard_can_be_left_out_of_every_split(hazard):
     for split in ("train", "val"):
         made = draw(split, 0, TEXTS.scaled(0.02), [], hazard)
         assert made and all(e.category != hazard for e in made if e.unsafe)
+
+
+def test_a_guard_is_trained_validated_and_saved_with_its_baselines(tmp_path, monkeypatch):
+    few = Counts(400, 12, 0, 0, 0, 60, 20, 20, 40, 0, 1)  # nothing that needs a font of emoji
+    monkeypatch.setattr(run, "Counts", lambda: few)
+    monkeypatch.setattr(run, "HEAD", replace(TINY, n_counted=1000, long_offset=None))
+    monkeypatch.setattr(run, "PADDED", 30)
+    said: list[str] = []
+    found = run.train_guard(
+        SHIPPED, tmp_path / "g", baselines=tmp_path / "b", config=TrainConfig(epochs=1), progress=said.append
+    )
+    guard = SmallGuard.load(tmp_path / "g")
+    assert guard.head.config.picture_dim > 0 and guard.head.config.long_offset is not None
+    assert {"all", "templates", "typeset", "printed", "padded"} <= set(found["guard"]) and found["guard"]["all"][
+        "n"
+    ] > 20
+    assert set(found["baselines"]) == {"bag-of-words", "text-only", "picture-only"}
+    assert {p.name for p in (tmp_path / "b").iterdir()} == {"bag-of-words.safetensors", "text-only", "picture-only"}
+    assert any("validation, typeset" in line for line in said)
